@@ -1,0 +1,66 @@
+#include "format/page_bitmap.h"
+
+#include <algorithm>
+#include <bit>
+
+#include "format/bytes.h"
+
+namespace vmsave {
+namespace {
+
+// The bits of one word that stand for pages >= `from` (0..63).
+constexpr std::uint64_t MaskFrom(std::uint64_t from) {
+  return ~std::uint64_t{0} << from;
+}
+
+}  // namespace
+
+std::uint64_t PageBitmap::CountSet() const {
+  return CountSet(0, pages_);
+}
+
+std::uint64_t PageBitmap::CountSet(std::uint64_t from, std::uint64_t to) const {
+  std::uint64_t count = 0;
+  while (from < to) {
+    std::uint64_t word = words_[from / 64] & MaskFrom(from % 64);
+    const std::uint64_t word_end = (from / 64 + 1) * 64;
+    if (to < word_end) word &= ~MaskFrom(to % 64);
+    count += static_cast<std::uint64_t>(std::popcount(word));
+    from = word_end;
+  }
+  return count;
+}
+
+std::optional<PageRun> PageBitmap::NextPresent(std::uint64_t from, std::uint64_t to) const {
+  // Finds the first page >= from whose bit, flipped by `flip`, is set; `to` if none.
+  const auto find = [&](std::uint64_t page, std::uint64_t flip) {
+    while (page < to) {
+      const std::uint64_t word = (words_[page / 64] ^ flip) & MaskFrom(page % 64);
+      const std::uint64_t word_start = page / 64 * 64;
+      if (word != 0) return std::min(to, word_start + static_cast<std::uint64_t>(std::countr_zero(word)));
+      page = word_start + 64;
+    }
+    return to;
+  };
+  const std::uint64_t first = find(from, 0);
+  if (first >= to) return std::nullopt;
+  return PageRun{first, find(first, ~std::uint64_t{0}) - first};
+}
+
+std::vector<std::byte> PageBitmap::Encode() const {
+  ByteWriter writer;
+  for (const std::uint64_t word : words_) writer.AppendLittleEndian(word);
+  return writer.Take();
+}
+
+PageBitmap PageBitmap::Decode(std::uint64_t pages, std::span<const std::byte> bytes) {
+  PageBitmap bitmap(pages);
+  ByteReader reader(bytes, "page bitmap");
+  for (std::uint64_t& word : bitmap.words_) word = reader.TakeLittleEndian<std::uint64_t>();
+  if (pages % 64 != 0 && (bitmap.words_.back() & MaskFrom(pages % 64)) != 0) {
+    throw Error(ErrorKind::kDamaged, "page bitmap", "it has pages behind the end of its block");
+  }
+  return bitmap;
+}
+
+}  // namespace vmsave

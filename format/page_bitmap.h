@@ -1,0 +1,49 @@
+// One bit per page of a RAM block: set = present, clear = zero. On disk: bit i%8 of byte i/8, rounded up to 8 bytes
+// (mapped-ram; QEMU migration/ram.c).
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "format/units.h"
+
+namespace vmsave {
+
+// Neighbouring pages: `count` of them, from `first`.
+struct PageRun {
+  std::uint64_t first;
+  std::uint64_t count;
+};
+
+// Different 64-page words may be changed by different threads at the same time.
+class PageBitmap {
+ public:
+  PageBitmap() = default;
+  explicit PageBitmap(std::uint64_t pages) : pages_(pages), words_((pages + 63) / 64) {}
+
+  std::uint64_t pages() const { return pages_; }
+  bool Test(std::uint64_t page) const { return (words_[page / 64] >> (page % 64) & 1) != 0; }
+  void Set(std::uint64_t page) { words_[page / 64] |= std::uint64_t{1} << (page % 64); }
+  void Clear(std::uint64_t page) { words_[page / 64] &= ~(std::uint64_t{1} << (page % 64)); }
+
+  std::uint64_t CountSet() const;
+  std::uint64_t CountSet(std::uint64_t from, std::uint64_t to) const;
+
+  // The first run of present pages within [from, to), cut off at `to`.
+  std::optional<PageRun> NextPresent(std::uint64_t from, std::uint64_t to) const;
+
+  std::size_t encoded_size() const { return words_.size() * 8; }
+  std::vector<std::byte> Encode() const;
+
+  // REQUIRES: bytes.size() == encoded_size() of a bitmap of that many pages. Throws Error{kDamaged} where a bit behind
+  // the last page is set.
+  static PageBitmap Decode(std::uint64_t pages, std::span<const std::byte> bytes);
+
+ private:
+  std::uint64_t pages_ = 0;
+  std::vector<std::uint64_t> words_;
+};
+
+}  // namespace vmsave

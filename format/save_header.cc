@@ -1,0 +1,171 @@
+#include "format/save_header.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "format/bytes.h"
+#include "format/page_hash.h"
+
+namespace vmsave {
+namespace {
+
+constexpr std::string_view kCompleteMagic = "LibvirtQemudSave";
+constexpr std::string_view kPartialMagic = "LibvirtQemudPart";
+constexpr std::uint32_t kExtensionMagic = 0x33534d56;  // "VMS3"
+constexpr std::uint32_t kNewestVersion = 3;
+constexpr std::uint32_t kNewestSwappedVersion = 2;  // version 3 is little-endian on every host
+constexpr std::size_t kExtensionOffset = 36;
+constexpr std::size_t kHeaderHashOffset = 72;
+constexpr std::size_t kDescriptionPadding = std::size_t{64} * 1024;
+constexpr std::uint32_t kKnownIncompatibleFeatures = 0;
+
+[[noreturn]] void Refuse(std::string_view file, std::string_view why, std::string_view advice = "") {
+  throw Error(ErrorKind::kDamaged, fmt::format("cannot use {}", file), why, advice);
+}
+
+ImageState DecodeMagic(std::span<const std::byte> bytes, std::string_view file) {
+  const std::string magic = AsText(bytes.first(kSaveMagicBytes));
+  if (magic == kCompleteMagic) return ImageState::kComplete;
+  if (magic == kPartialMagic) return ImageState::kPartial;
+  Refuse(file, "it is not a save image");
+}
+
+// The fields behind the magic, all of them u32, in the byte order in which the version makes sense.
+std::array<std::byte, kSaveHeaderBytes> InLittleEndian(std::span<const std::byte, kSaveHeaderBytes> bytes) {
+  std::array<std::byte, kSaveHeaderBytes> fields{};
+  std::copy(bytes.begin(), bytes.end(), fields.begin());
+  const auto version = GetLittleEndian<std::uint32_t>(bytes.subspan(kSaveMagicBytes));
+  if (version <= kNewestVersion || __builtin_bswap32(version) > kNewestSwappedVersion) return fields;
+  for (std::size_t at = kSaveMagicBytes; at < kExtensionOffset; at += 4) {
+    std::reverse(fields.begin() + static_cast<std::ptrdiff_t>(at),
+                 fields.begin() + static_cast<std::ptrdiff_t>(at + 4));
+  }
+  return fields;
+}
+
+std::optional<HeaderExtension> DecodeExtension(ByteReader& reader, std::string_view file) {
+  if (reader.TakeLittleEndian<std::uint32_t>() != kExtensionMagic) return std::nullopt;
+  HeaderExtension extension;
+  extension.features_incompatible = reader.TakeLittleEndian<std::uint32_t>();
+  extension.features_compatible = reader.TakeLittleEndian<std::uint32_t>();
+  extension.stream_end = FileOffset{reader.TakeLittleEndian<std::uint64_t>()};
+  extension.integrity_offset = FileOffset{reader.TakeLittleEndian<std::uint64_t>()};
+  extension.integrity_length = ByteCount{reader.TakeLittleEndian<std::uint64_t>()};
+  extension.header_hash = reader.TakeLittleEndian<std::uint64_t>();
+  if (const std::uint32_t unknown = extension.features_incompatible & ~kKnownIncompatibleFeatures; unknown != 0) {
+    Refuse(file, fmt::format("it needs features that this vmsave does not know ({:#x})", unknown),
+           "use a newer vmsave");
+  }
+  for (int word = 0; word < 3; ++word) {
+    if (reader.TakeLittleEndian<std::uint32_t>() != 0) Refuse(file, "a reserved field of its header is not zero");
+  }
+  return extension;
+}
+
+void EncodeExtension(const HeaderExtension& extension, ByteWriter& writer) {
+  writer.AppendLittleEndian(kExtensionMagic);
+  writer.AppendLittleEndian(extension.features_incompatible);
+  writer.AppendLittleEndian(extension.features_compatible);
+  writer.AppendLittleEndian(extension.stream_end.value());
+  writer.AppendLittleEndian(extension.integrity_offset.value());
+  writer.AppendLittleEndian(extension.integrity_length.value());
+  writer.AppendLittleEndian(extension.header_hash);
+}
+
+void CheckFields(const SaveHeader& header, std::uint32_t format, std::uint32_t was_running, std::string_view file) {
+  if (format > static_cast<std::uint32_t>(BodyFormat::kSparse)) {
+    Refuse(file, fmt::format("its body is of unknown format {}", format), "use a newer vmsave");
+  }
+  if (was_running > 1) Refuse(file, fmt::format("its was_running field is {}, not 0 or 1", was_running));
+  if (header.cookie_offset != 0 && header.cookie_offset >= header.data_length) {
+    Refuse(file, "its cookie lies outside of the description");
+  }
+  const bool fixed_offsets = format == static_cast<std::uint32_t>(BodyFormat::kSparse);
+  if (header.version == 3 && (!header.extension || !fixed_offsets)) {
+    Refuse(file, "it says version 3, but has not version 3's fields and layout");
+  }
+}
+
+}  // namespace
+
+std::string_view BodyFormatName(BodyFormat format) {
+  constexpr std::string_view kNames[] = {"raw", "gzip", "bzip2", "xz", "lzop", "zstd", "sparse"};
+  return kNames[static_cast<std::uint32_t>(format)];
+}
+
+bool HasSaveMagic(std::span<const std::byte> bytes) {
+  if (bytes.size() < kSaveMagicBytes) return false;
+  const std::string magic = AsText(bytes.first(kSaveMagicBytes));
+  return magic == kCompleteMagic || magic == kPartialMagic;
+}
+
+std::array<std::byte, kSaveMagicBytes> EncodeSaveMagic(ImageState state) {
+  std::array<std::byte, kSaveMagicBytes> magic{};
+  std::ranges::copy(AsBytes(state == ImageState::kComplete ? kCompleteMagic : kPartialMagic), magic.begin());
+  return magic;
+}
+
+std::array<std::byte, kSaveHeaderBytes> EncodeSaveHeader(const SaveHeader& header) {
+  ByteWriter writer;
+  writer.Append(EncodeSaveMagic(header.state));
+  writer.AppendLittleEndian(header.version);
+  writer.AppendLittleEndian(header.data_length);
+  writer.AppendLittleEndian<std::uint32_t>(header.was_running ? 1 : 0);
+  writer.AppendLittleEndian(static_cast<std::uint32_t>(header.format));
+  writer.AppendLittleEndian(header.cookie_offset);
+  if (header.extension) EncodeExtension(*header.extension, writer);
+  std::array<std::byte, kSaveHeaderBytes> bytes{};
+  std::ranges::copy(writer.Take(), bytes.begin());
+  return bytes;
+}
+
+SaveHeader DecodeSaveHeader(std::span<const std::byte, kSaveHeaderBytes> bytes, std::string_view file) {
+  SaveHeader header;
+  header.state = DecodeMagic(bytes, file);
+  const auto fields = InLittleEndian(bytes);
+  ByteReader reader(std::span<const std::byte>{fields}.subspan(kSaveMagicBytes), fmt::format("header of {}", file));
+  header.version = reader.TakeLittleEndian<std::uint32_t>();
+  if (header.version == 0 || header.version > kNewestVersion) {
+    Refuse(file,
+           fmt::format("it is a save image of version {}; this vmsave reads 1 to {}", header.version, kNewestVersion),
+           "use a newer vmsave");
+  }
+  header.data_length = reader.TakeLittleEndian<std::uint32_t>();
+  const auto was_running = reader.TakeLittleEndian<std::uint32_t>();
+  header.was_running = was_running != 0;
+  const auto format = reader.TakeLittleEndian<std::uint32_t>();
+  header.cookie_offset = reader.TakeLittleEndian<std::uint32_t>();
+  // Version 1 had no format and no cookie: whatever stands there means nothing.
+  if (header.version == 1) {
+    header.cookie_offset = 0;
+    return header;
+  }
+  if (header.version == 3) header.extension = DecodeExtension(reader, file);
+  CheckFields(header, format, was_running, file);
+  header.format = static_cast<BodyFormat>(format);
+  return header;
+}
+
+std::uint64_t HashBeforeStream(std::span<const std::byte> header_and_description) {
+  std::vector<std::byte> bytes(header_and_description.begin(), header_and_description.end());
+  std::ranges::copy(EncodeSaveMagic(ImageState::kComplete), bytes.begin());
+  PutLittleEndian<std::uint64_t>(std::span(bytes).subspan(kHeaderHashOffset), 0);
+  return Xxh3(bytes);
+}
+
+std::vector<std::byte> EncodeDescription(std::string_view description) {
+  ByteWriter writer;
+  writer.Append(description);
+  writer.AppendZeros(1 + kDescriptionPadding);
+  return writer.Take();
+}
+
+std::string DecodeDescription(std::span<const std::byte> data, std::string_view file) {
+  const auto end = std::ranges::find(data, std::byte{0});
+  if (end == data.end()) Refuse(file, "its description has no end");
+  return AsText(data.first(static_cast<std::size_t>(end - data.begin())));
+}
+
+}  // namespace vmsave

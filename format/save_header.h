@@ -1,0 +1,72 @@
+// The 92-byte header of a save image: libvirt's, with vmsave's extension in its unused words (FORMAT.md, "Save
+// header").
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "format/units.h"
+
+namespace vmsave {
+
+inline constexpr std::size_t kSaveHeaderBytes = 92;
+inline constexpr std::size_t kSaveMagicBytes = 16;
+
+// What stands behind the description: the values of the header's `format` field.
+enum class BodyFormat : std::uint32_t { kRaw = 0, kGzip = 1, kBzip2 = 2, kXz = 3, kLzop = 4, kZstd = 5, kSparse = 6 };
+
+// "raw", "gzip", ..., "sparse".
+std::string_view BodyFormatName(BodyFormat format);
+
+enum class ImageState { kPartial, kComplete };
+
+// Version 3's own fields.
+struct HeaderExtension {
+  std::uint32_t features_incompatible = 0;
+  std::uint32_t features_compatible = 0;
+  FileOffset stream_end;
+  FileOffset integrity_offset;
+  ByteCount integrity_length;  // 0: saved without checksums
+  std::uint64_t header_hash = 0;
+};
+
+struct SaveHeader {
+  ImageState state = ImageState::kPartial;
+  std::uint32_t version = 2;
+  std::uint32_t data_length = 0;  // of description, cookie and padding together
+  bool was_running = false;
+  BodyFormat format = BodyFormat::kRaw;
+  std::uint32_t cookie_offset = 0;  // from the description's start; 0 = no cookie
+  std::optional<HeaderExtension> extension;
+
+  FileOffset stream_start() const { return FileOffset{kSaveHeaderBytes} + ByteCount{data_length}; }
+};
+
+// Whether `bytes`, the first of a file, begin with either save magic.
+bool HasSaveMagic(std::span<const std::byte> bytes);
+
+std::array<std::byte, kSaveHeaderBytes> EncodeSaveHeader(const SaveHeader& header);
+
+// The 16 bytes that make an image complete.
+std::array<std::byte, kSaveMagicBytes> EncodeSaveMagic(ImageState state);
+
+// Decodes and checks magic, version (1..3), format, incompatible features and reserved words; a partial image is
+// decoded too: the caller refuses it. A header in the other byte order (from a big-endian host) is swapped. Throws
+// Error{kDamaged} naming `file`.
+SaveHeader DecodeSaveHeader(std::span<const std::byte, kSaveHeaderBytes> bytes, std::string_view file);
+
+// XXH3-64 of everything before the stream, as header_hash wants it: the field zero, the magic as when complete.
+std::uint64_t HashBeforeStream(std::span<const std::byte> header_and_description);
+
+// Description, NUL, and padding: what follows the header. 64 KiB of padding lets the text be edited in place to
+// something longer.
+std::vector<std::byte> EncodeDescription(std::string_view description);
+
+// The text up to its NUL. Throws Error{kDamaged} where there is none.
+std::string DecodeDescription(std::span<const std::byte> data, std::string_view file);
+
+}  // namespace vmsave

@@ -1,0 +1,86 @@
+// Reads QEMU's stream up to the device state, page by page, from wherever its bytes come: a file, a socket. The stream
+// is taken to be hostile: every length, offset, name and flag is checked before it is used.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "format/mapped_ram.h"
+#include "format/units.h"
+
+namespace vmsave {
+
+// Where a stream's bytes come from, in order.
+class ByteSource {
+ public:
+  virtual ~ByteSource() = default;
+
+  // Up to out.size() bytes; 0 only at the end.
+  virtual std::size_t ReadSome(std::span<std::byte> out) = 0;
+
+  // Where in the file the next byte lies (or how many came before it, for a socket).
+  virtual FileOffset position() const = 0;
+
+  // Goes on at `position`, which is never behind the present one. A socket reads and drops what lies between.
+  virtual void SkipTo(FileOffset position);
+
+  // Fills all of `out`; Error{kDamaged} "ends early" where the source ends before that.
+  void Read(std::span<std::byte> out);
+
+  // What messages call it: a file, "the migration stream of GUEST".
+  virtual std::string_view name() const = 0;
+};
+
+// A block of the list in ram START.
+struct StreamBlock {
+  std::string name;
+  ByteCount length;
+  std::optional<GuestAddress> address;        // with x-ignore-shared
+  std::optional<MappedRamHeader> mapped_ram;  // with mapped-ram
+  PageBitmap present;                         // with mapped-ram: the bitmap in the file
+
+  std::uint64_t pages() const { return length.value() / kPageBytes; }
+};
+
+// Who takes the pages. Calls come in the stream's order; a page may come more than once, and the last time counts.
+class PageSink {
+ public:
+  virtual ~PageSink() = default;
+
+  // Once, before the first page: the block list is complete.
+  virtual void OnBlocks(const std::vector<StreamBlock>& blocks) = 0;
+
+  // 4096 bytes of memory that the page is to be read into, which is done when the next call comes; empty to pass over
+  // it.
+  virtual std::span<std::byte> PageTarget(std::size_t block, PageIndex page) = 0;
+
+  virtual void OnZeroPage(std::size_t block, PageIndex page) = 0;
+};
+
+struct StreamContents {
+  StreamFrame frame;
+  std::vector<std::string> capabilities;
+  std::vector<StreamBlock> blocks;
+
+  bool HasCapability(std::string_view name) const;
+  bool has_mapped_ram() const { return HasCapability(kMappedRamCapability); }
+};
+
+// Reads from the stream's magic to behind ram's END; the source then stands at the device state. With mapped-ram, pages
+// are not passed to the sink: bitmaps are read, and the pages lie at their fixed offsets. Throws Error{kDamaged} naming
+// the source, the position and what is wrong there.
+StreamContents ReadStreamUpToDevices(ByteSource& source, PageSink& sink);
+
+// Reads the stream's first part only: machine, capabilities, block list.
+StreamContents ReadStreamHead(ByteSource& source);
+
+// The largest device state that is taken; a PC's is some 100 KiB, a large one some MiB.
+inline constexpr std::uint64_t kMaxDeviceStateBytes = 512 << 20;
+
+// The rest of the source. Throws Error{kDamaged} where it is larger than kMaxDeviceStateBytes.
+std::vector<std::byte> ReadDeviceState(ByteSource& source);
+
+}  // namespace vmsave
