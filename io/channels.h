@@ -1,0 +1,53 @@
+// Channels: threads that share one piece of work, each with an engine of its own.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <optional>
+
+#include "io/interrupt.h"
+#include "io/progress.h"
+
+namespace vmsave {
+
+inline constexpr unsigned kMaxChannels = 256;
+
+// What a channel asks between two chunks.
+class ChannelContext {
+ public:
+  ChannelContext(unsigned channel, const std::atomic<bool>& failed, const Interrupt& interrupt)
+      : channel_(channel), failed_(failed), interrupt_(interrupt) {}
+
+  unsigned channel() const { return channel_; }
+
+  // False when another channel has failed: end quietly. Throws Error{kInterrupted} when the operator asked to stop.
+  bool GoOn() const;
+
+ private:
+  unsigned channel_;
+  const std::atomic<bool>& failed_;
+  const Interrupt& interrupt_;
+};
+
+// Runs `body` on `count` threads at once and returns when all have ended. The first exception of any is thrown again
+// here.
+void RunChannels(unsigned count, const Interrupt& interrupt, const std::function<void(const ChannelContext&)>& body);
+
+// Hands out the numbers 0..count-1, each once, to any thread.
+class WorkQueue {
+ public:
+  explicit WorkQueue(std::uint64_t count) : count_(count) {}
+
+  std::optional<std::uint64_t> Take() {
+    const std::uint64_t item = next_.fetch_add(1, std::memory_order_relaxed);
+    if (item >= count_) return std::nullopt;
+    return item;
+  }
+
+ private:
+  std::uint64_t count_;
+  std::atomic<std::uint64_t> next_{0};
+};
+
+}  // namespace vmsave

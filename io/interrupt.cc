@@ -1,0 +1,62 @@
+#include "io/interrupt.h"
+
+#include <poll.h>
+#include <signal.h>
+#include <sys/eventfd.h>
+#include <sys/signalfd.h>
+
+#include <array>
+#include <cerrno>
+
+namespace vmsave {
+namespace {
+
+sigset_t StoppingSignals() {
+  sigset_t signals;
+  sigemptyset(&signals);
+  sigaddset(&signals, SIGINT);
+  sigaddset(&signals, SIGTERM);
+  sigaddset(&signals, SIGHUP);
+  return signals;
+}
+
+}  // namespace
+
+Interrupt::Interrupt() : Interrupt(FileDescriptor(::eventfd(0, EFD_CLOEXEC), "eventfd")) {}
+
+Interrupt::Interrupt(FileDescriptor readable_when_requested) : fd_(std::move(readable_when_requested)) {
+  if (!fd_.valid()) throw Error::FromErrno("cannot prepare for signals", errno);
+}
+
+Interrupt Interrupt::FromSignals() {
+  const sigset_t signals = StoppingSignals();
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  return Interrupt(FileDescriptor(::signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK), "signalfd"));
+}
+
+bool Interrupt::requested() const {
+  pollfd poller{fd_.number(), POLLIN, 0};
+  return ::poll(&poller, 1, 0) > 0;
+}
+
+void Interrupt::Check() const {
+  if (requested()) throw Error(ErrorKind::kInterrupted, "stopped", "interrupted by the operator");
+}
+
+bool Interrupt::WaitReadable(int fd, int timeout_ms) const {
+  std::array<pollfd, 2> set{pollfd{fd, POLLIN, 0}, pollfd{fd_.number(), POLLIN, 0}};
+  int ready = 0;
+  do {
+    ready = ::poll(set.data(), set.size(), timeout_ms);
+  } while (ready < 0 && errno == EINTR);
+  if (ready < 0) throw Error::FromErrno("cannot wait for input", errno);
+  Check();
+  return ready > 0;
+}
+
+void UnblockSignals() {
+  const sigset_t signals = StoppingSignals();
+  pthread_sigmask(SIG_UNBLOCK, &signals, nullptr);
+}
+
+}  // namespace vmsave

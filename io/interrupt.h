@@ -1,0 +1,40 @@
+// How an operator stops work that is under way (Ctrl-C, SIGTERM): a descriptor that becomes readable and stays so.
+#pragma once
+
+#include "io/file_descriptor.h"
+
+namespace vmsave {
+
+// Safe to ask from any thread. Long loops ask once per chunk; code that waits in poll(2) adds descriptor() to its set.
+class Interrupt {
+ public:
+  // One that never comes.
+  Interrupt();
+
+  // Any readable descriptor: a signalfd, or an eventfd.
+  explicit Interrupt(FileDescriptor readable_when_requested);
+
+  // Blocks SIGINT, SIGTERM and SIGHUP for the calling thread and all threads that it starts later, and turns them into
+  // a request. Call before the first thread starts. A program started afterwards must unblock them (see
+  // UnblockSignals).
+  static Interrupt FromSignals();
+
+  bool requested() const;
+
+  // Throws Error{kInterrupted} if requested.
+  void Check() const;
+
+  int descriptor() const { return fd_.number(); }
+
+  // Waits until `fd` is readable. False when `timeout_ms` passed first (-1 = no limit); throws Error{kInterrupted} on a
+  // request.
+  bool WaitReadable(int fd, int timeout_ms) const;
+
+ private:
+  FileDescriptor fd_;
+};
+
+// Puts the signals that FromSignals blocked back, for a child between fork and exec. Async-signal-safe.
+void UnblockSignals();
+
+}  // namespace vmsave

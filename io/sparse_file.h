@@ -1,0 +1,23 @@
+// Holes of a file: finding and making them.
+#pragma once
+
+#include <optional>
+
+#include "io/file_descriptor.h"
+
+namespace vmsave {
+
+struct FileRange {
+  FileOffset begin;
+  FileOffset end;
+};
+
+// The first stretch of data in [from, end); nothing where all of it is a hole. A file system that cannot tell: all is
+// data. Begin and end are rounded outwards to whole pages, but not beyond [from, end).
+std::optional<FileRange> NextData(const FileDescriptor& file, FileOffset from, FileOffset end);
+
+// Makes the range read as zeros and frees its storage. False where the file cannot do that (hugetlbfs, old file
+// systems). Throws Error{kFailed} for anything else.
+bool PunchHole(const FileDescriptor& file, FileRange range);
+
+}  // namespace vmsave
