@@ -1,0 +1,29 @@
+#include "writer/complete_image.h"
+
+#include <algorithm>
+
+#include "format/page_bitmap.h"
+#include "format/save_header.h"
+
+namespace vmsave {
+
+unsigned ChannelDepth(unsigned channels) {
+  return std::clamp(32 / channels, 2U, 16U);
+}
+
+void CompleteImage(const NewFile& file) {
+  file.Sync();
+  WriteAt(file.buffered(), EncodeSaveMagic(ImageState::kComplete), FileOffset{0});
+  file.Sync();
+}
+
+WriteTotals CountTotals(const GuestImage& guest, const std::vector<PageBitmap>& present, ByteCount file_length) {
+  WriteTotals totals;
+  totals.ram = guest.ram_length();
+  for (const PageBitmap& bitmap : present) totals.present += PagesToBytes(PageIndex{bitmap.CountSet()});
+  totals.zero = totals.ram - totals.present;
+  totals.file_length = file_length;
+  return totals;
+}
+
+}  // namespace vmsave

@@ -1,0 +1,19 @@
+// The last steps of both writers.
+#pragma once
+
+#include "format/page_bitmap.h"
+#include "io/new_file.h"
+#include "writer/image_writer.h"
+
+namespace vmsave {
+
+// How many requests each of that many channels keeps in flight, so that all together keep the device busy within
+// bounded memory.
+unsigned ChannelDepth(unsigned channels);
+
+// Syncs what was written, then makes the image complete by its magic.
+void CompleteImage(const NewFile& file);
+
+WriteTotals CountTotals(const GuestImage& guest, const std::vector<PageBitmap>& present, ByteCount file_length);
+
+}  // namespace vmsave

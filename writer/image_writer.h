@@ -1,0 +1,37 @@
+// Writes a stopped guest into a new file as an image, over parallel channels.
+#pragma once
+
+#include "io/channels.h"
+#include "io/io_engine.h"
+#include "io/new_file.h"
+#include "writer/ram_block.h"
+
+namespace vmsave {
+
+struct WriteOptions {
+  unsigned channels = 1;  // 1..kMaxChannels
+  EngineKind engine = EngineKind::kSync;
+  bool checksums = true;  // version 3 only
+};
+
+struct WriteTotals {
+  ByteCount ram;
+  ByteCount present;  // written
+  ByteCount zero;
+  ByteCount file_length;
+};
+
+// Both write the whole image and make it complete and durable, but for its name: NewFile::Publish comes next. They
+// throw Error{kFailed} for what the file refuses, Error{kInterrupted}; the file is then a partial image, which NewFile
+// removes.
+
+// Version 3: every page at its fixed offset, straight from the guest's memory.
+WriteTotals WriteVersion3(NewFile& file, const GuestImage& guest, const WriteOptions& options, Progress& progress,
+                          const Interrupt& interrupt);
+
+// Version 2: QEMU's sequential stream. Once the zero pages are known, so is the place of every record; each channel
+// then makes and writes blocks of the file of its own.
+WriteTotals WriteVersion2(NewFile& file, const GuestImage& guest, const WriteOptions& options, Progress& progress,
+                          const Interrupt& interrupt);
+
+}  // namespace vmsave
