@@ -1,0 +1,160 @@
+#include "reader/image.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <array>
+
+#include "format/bytes.h"
+#include "reader/file_source.h"
+
+namespace vmsave {
+namespace {
+
+constexpr std::uint32_t kMaxDescriptionBytes = 64 << 20;
+
+class NoPages : public PageSink {
+ public:
+  void OnBlocks(const std::vector<StreamBlock>&) override {}
+  std::span<std::byte> PageTarget(std::size_t, PageIndex) override { return {}; }
+  void OnZeroPage(std::size_t, PageIndex) override {}
+};
+
+FileDescriptor OpenRegularFile(const std::string& path) {
+  // O_NONBLOCK: opening a fifo must not wait for its writer.
+  FileDescriptor file = OpenFile(path, O_RDONLY | O_NONBLOCK);
+  struct stat status {};
+  if (::fstat(file.number(), &status) != 0) throw Error::FromErrno(fmt::format("cannot look at {}", path), errno);
+  if (!S_ISREG(status.st_mode)) {
+    throw Error(ErrorKind::kFailed, fmt::format("cannot read {}", path), "it is not a regular file");
+  }
+  return file;
+}
+
+ImageKind KindOf(const SaveHeader& header) {
+  if (header.version == 3) return ImageKind::kVersion3;
+  if (header.format == BodyFormat::kSparse) return ImageKind::kLibvirtSparse;
+  return header.format == BodyFormat::kRaw ? ImageKind::kStream : ImageKind::kCompressed;
+}
+
+}  // namespace
+
+std::string_view ImageKindName(ImageKind kind) {
+  constexpr std::string_view kNames[] = {"save image, sequential stream",
+                                         "save image, compressed stream",
+                                         "save image, fixed offsets",
+                                         "libvirt sparse image, fixed offsets",
+                                         "bare QEMU stream",
+                                         "bare QEMU mapped-ram file"};
+  return kNames[static_cast<int>(kind)];
+}
+
+Image::Image(const std::string& path) : path_(path), file_(OpenRegularFile(path)), length_(FileLength(file_)) {
+  stream_end_ = FileOffset{length_.value()};
+  ReadHeader();
+  if (kind_ == ImageKind::kCompressed) return;
+  ReadIntegrityTable();
+  ReadStream();
+}
+
+void Image::Refuse(std::string_view why, std::string_view advice) const {
+  throw Error(ErrorKind::kDamaged, fmt::format("cannot use {}", path_), why, advice);
+}
+
+bool Image::has_fixed_offsets() const {
+  return kind_ == ImageKind::kVersion3 || kind_ == ImageKind::kLibvirtSparse || kind_ == ImageKind::kBareMappedRam;
+}
+
+void Image::ReadHeader() {
+  std::array<std::byte, kSaveHeaderBytes> bytes{};
+  const std::size_t got = ReadUpTo(file_, bytes, FileOffset{0});
+  if (!HasSaveMagic(std::span(bytes).first(got))) {
+    if (got < 4 || GetBigEndian<std::uint32_t>(bytes) != kStreamMagic) {
+      Refuse("it is neither a save image nor a QEMU stream");
+    }
+    return;
+  }
+  if (got < bytes.size()) Refuse("it ends within its header");
+  header_ = DecodeSaveHeader(bytes, path_);
+  if (header_->state == ImageState::kPartial) Refuse("it is incomplete: the save that wrote it did not finish");
+  kind_ = KindOf(*header_);
+  stream_start_ = header_->stream_start();
+  if (header_->data_length > kMaxDescriptionBytes) Refuse("its description is too long");
+  if (stream_start_ > stream_end_) Refuse("it ends within its description");
+  std::vector<std::byte> description(header_->data_length);
+  ReadAt(file_, description, FileOffset{kSaveHeaderBytes});
+  description_ = DecodeDescription(description, path_);
+}
+
+void Image::ReadIntegrityTable() {
+  if (kind_ != ImageKind::kVersion3) return;
+  const HeaderExtension& extension = *header_->extension;
+  const FileOffset file_end{length_.value()};
+  const FileOffset table_end = extension.integrity_offset + extension.integrity_length;
+  if (extension.stream_end > file_end || table_end > file_end) {
+    Refuse(fmt::format("it is truncated: it has {} bytes of {}", length_.value(),
+                       std::max(extension.stream_end, table_end).value()));
+  }
+  if (extension.stream_end < stream_start_) Refuse("its stream ends before it starts");
+  stream_end_ = extension.stream_end;
+  if (extension.integrity_length == ByteCount{0}) return;
+  if (extension.integrity_offset < stream_end_) Refuse("its integrity table overlaps its stream");
+  std::vector<std::byte> table(extension.integrity_length.value());
+  ReadAt(file_, table, extension.integrity_offset);
+  integrity_ = DecodeIntegrityTable(table, path_);
+}
+
+void Image::ReadStream() {
+  FileSource source(file_, stream_start_, stream_end_);
+  contents_ = ReadStreamHead(source);
+  const bool mapped = contents_.has_mapped_ram();
+  if (!header_) kind_ = mapped ? ImageKind::kBareMappedRam : ImageKind::kBareStream;
+  if (mapped != has_fixed_offsets()) Refuse("its header and its stream disagree about where its pages are");
+  if (contents_.HasCapability(kIgnoreSharedCapability)) Refuse("it was saved with x-ignore-shared: it holds no RAM");
+  if (!mapped) return;
+  FileSource whole(file_, stream_start_, stream_end_);
+  NoPages sink;
+  contents_ = ReadStreamUpToDevices(whole, sink);
+  const FileOffset device_state_start = whole.position();
+  device_state_ = ReadDeviceState(whole);
+  // Version 3 says where its stream ends; behind another's, bytes may follow that are not QEMU's.
+  if (kind_ != ImageKind::kVersion3) device_state_.resize(FindStreamEnd(device_state_));
+  stream_end_ = device_state_start + ByteCount{device_state_.size()};
+  if (device_state_.empty()) Refuse("it is truncated: it has no device state");
+  CheckPagesLieInFile();
+  if (integrity_) CheckTableMatchesBlocks();
+}
+
+void Image::CheckPagesLieInFile() const {
+  for (const StreamBlock& block : contents_.blocks) {
+    if (block.mapped_ram->pages_offset + block.length > FileOffset{length_.value()}) {
+      Refuse(fmt::format("it is truncated: the pages of RAM block {} lie behind its end", block.name));
+    }
+  }
+}
+
+void Image::CheckTableMatchesBlocks() const {
+  const auto same = [](const StreamBlock& block, const HashedBlock& hashed) {
+    return block.name == hashed.name && block.length == hashed.length;
+  };
+  if (!std::ranges::equal(contents_.blocks, integrity_->blocks, same)) {
+    Refuse("its integrity table is of other RAM blocks than its stream");
+  }
+}
+
+ByteCount Image::disk_usage() const {
+  struct stat status {};
+  if (::fstat(file_.number(), &status) != 0) throw Error::FromErrno(fmt::format("cannot look at {}", path_), errno);
+  return ByteCount{static_cast<std::uint64_t>(status.st_blocks) * 512};
+}
+
+FileDescriptor Image::OpenForPages(CacheUse cache) const {
+  // By way of the open descriptor, so that it is the same file whatever happened to its name.
+  const std::string same_file = fmt::format("/proc/self/fd/{}", file_.number());
+  FileDescriptor opened = cache == CacheUse::kBypass ? OpenDirect(same_file, O_RDONLY) : OpenFile(same_file, O_RDONLY);
+  return std::move(opened).Renamed(path_);
+}
+
+}  // namespace vmsave
