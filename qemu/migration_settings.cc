@@ -1,0 +1,63 @@
+#include "qemu/migration_settings.h"
+
+namespace vmsave {
+namespace {
+
+// It only reports on migrations; turning it off would take it from an operator who listens.
+constexpr std::string_view kHarmless = "events";
+
+struct Capability {
+  std::string name;
+  bool on;
+};
+
+std::vector<Capability> Query(QmpClient& qmp) {
+  std::vector<Capability> capabilities;
+  for (const auto& entry : qmp.Execute("query-migrate-capabilities")) {
+    capabilities.push_back({entry.at("capability").get<std::string>(), entry.at("state").get<bool>()});
+  }
+  return capabilities;
+}
+
+}  // namespace
+
+MigrationSettings::MigrationSettings(QmpClient& qmp, const std::set<std::string>& capabilities_on) : qmp_(qmp) {
+  QmpClient::Json wanted = QmpClient::Json::array();
+  for (const std::string& name : capabilities_on) wanted.push_back({{"capability", name}, {"state", true}});
+  for (const Capability& capability : Query(qmp)) {
+    const bool want_on = capabilities_on.contains(capability.name);
+    if (capability.on != want_on && capability.name != kHarmless) {
+      old_capabilities_.push_back({{"capability", capability.name}, {"state", capability.on}});
+      if (!want_on) wanted.push_back({{"capability", capability.name}, {"state", false}});
+    }
+  }
+  qmp.Execute("migrate-set-capabilities", {{"capabilities", wanted}});
+}
+
+MigrationSettings::~MigrationSettings() {
+  try {
+    if (!old_parameters_.empty()) qmp_.Execute("migrate-set-parameters", old_parameters_);
+  } catch (const std::exception&) {
+    // QEMU may be gone by now, and a destructor has nobody to tell.
+    old_parameters_ = QmpClient::Json::object();
+  }
+  try {
+    if (!old_capabilities_.empty()) qmp_.Execute("migrate-set-capabilities", {{"capabilities", old_capabilities_}});
+  } catch (const std::exception&) {
+    old_capabilities_ = QmpClient::Json::array();
+  }
+}
+
+void MigrationSettings::SetParameter(const std::string& name, const QmpClient::Json& value) {
+  const QmpClient::Json parameters = qmp_.Execute("query-migrate-parameters");
+  if (parameters.contains(name) && !old_parameters_.contains(name)) old_parameters_[name] = parameters.at(name);
+  qmp_.Execute("migrate-set-parameters", {{name, value}});
+}
+
+std::set<std::string> QueryCapabilities(QmpClient& qmp) {
+  std::set<std::string> names;
+  for (const Capability& capability : Query(qmp)) names.insert(capability.name);
+  return names;
+}
+
+}  // namespace vmsave

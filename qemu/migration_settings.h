@@ -1,0 +1,33 @@
+// QEMU's migration capabilities and parameters, set for one migration and put back as they were.
+#pragma once
+
+#include <set>
+#include <string>
+
+#include "qemu/qmp_client.h"
+
+namespace vmsave {
+
+// The destructor puts everything back; what QEMU then refuses (it may be gone) is passed over.
+class MigrationSettings {
+ public:
+  // Turns exactly the named capabilities on and all others off, except those that say nothing about the stream. Throws
+  // where QEMU does not have one of them.
+  MigrationSettings(QmpClient& qmp, const std::set<std::string>& capabilities_on);
+  MigrationSettings(const MigrationSettings&) = delete;
+  MigrationSettings& operator=(const MigrationSettings&) = delete;
+  ~MigrationSettings();
+
+  // Sets one parameter of migrate-set-parameters.
+  void SetParameter(const std::string& name, const QmpClient::Json& value);
+
+ private:
+  QmpClient& qmp_;
+  QmpClient::Json old_capabilities_ = QmpClient::Json::array();
+  QmpClient::Json old_parameters_ = QmpClient::Json::object();
+};
+
+// The capabilities that this QEMU has, on or off.
+std::set<std::string> QueryCapabilities(QmpClient& qmp);
+
+}  // namespace vmsave

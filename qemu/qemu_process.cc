@@ -1,0 +1,342 @@
+#include "qemu/qemu_process.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <charconv>
+#include <cstdlib>
+#include <cstring>
+#include <limits>
+#include <span>
+#include <string_view>
+#include <thread>
+
+namespace vmsave {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr std::string_view kSocketName = "/qmp.sock";
+constexpr std::chrono::seconds kGraceForTerm{5};
+
+// "a=1,b=2,,3" -> {"a=1", "b=2,3"}: QEMU writes a comma in a value twice.
+std::vector<std::string> SplitOptions(std::string_view text) {
+  std::vector<std::string> options(1);
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    if (text[i] != ',') {
+      options.back() += text[i];
+    } else if (i + 1 < text.size() && text[i + 1] == ',') {
+      options.back() += text[i++];
+    } else {
+      options.emplace_back();
+    }
+  }
+  return options;
+}
+
+// The value of `key` in an option list whose first entry may leave the key out; the last one counts.
+std::optional<std::string> OptionValue(std::string_view text, std::string_view key) {
+  std::optional<std::string> value;
+  const std::vector<std::string> options = SplitOptions(text);
+  for (std::size_t i = 0; i < options.size(); ++i) {
+    const std::string& option = options[i];
+    const std::size_t equals = option.find('=');
+    if (equals == std::string::npos) {
+      if (i == 0 && !option.empty()) value = option;
+    } else if (std::string_view(option).substr(0, equals) == key) {
+      value = option.substr(equals + 1);
+    }
+  }
+  return value;
+}
+
+// How far the unit of a size shifts its number; plain numbers of -m are MiB.
+std::optional<unsigned> ShiftOfUnit(std::string_view unit) {
+  constexpr std::string_view kUnits = "BKMGTPE";
+  if (unit.empty()) return 20U;
+  const auto upper = static_cast<char>(unit[0] >= 'a' && unit[0] <= 'z' ? unit[0] - 'a' + 'A' : unit[0]);
+  const std::size_t power = kUnits.find(upper);
+  if (unit.size() != 1 || power == std::string_view::npos) return std::nullopt;
+  return static_cast<unsigned>(10 * power);
+}
+
+std::optional<ByteCount> ReadMemorySize(std::string_view text) {
+  std::uint64_t number = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  if (error != std::errc()) return std::nullopt;
+  const std::optional<unsigned> shift = ShiftOfUnit(text.substr(static_cast<std::size_t>(end - text.data())));
+  if (!shift || number == 0 || number > (std::numeric_limits<std::uint64_t>::max() >> *shift)) return std::nullopt;
+  return ByteCount{number << *shift};
+}
+
+// The arguments of QEMU itself, without those of a launcher (`numactl -m 0 qemu-system-x86_64 ...`).
+std::span<const std::string> QemuArguments(const std::vector<std::string>& command) {
+  const auto is_qemu = [](const std::string& word) {
+    const std::size_t slash = word.rfind('/');
+    return std::string_view(word).substr(slash == std::string::npos ? 0 : slash + 1).starts_with("qemu-");
+  };
+  const auto program = std::find_if(command.begin(), command.end(), is_qemu);
+  return {program == command.end() ? command.begin() : program, command.end()};
+}
+
+// mkdtemp(3) in the first place that is there and short enough for a socket's name; empty if there is none.
+std::string MakePrivateDirectory() {
+  const std::array<const char*, 3> places{std::getenv("XDG_RUNTIME_DIR"), std::getenv("TMPDIR"), "/tmp"};
+  for (const char* place : places) {
+    if (place == nullptr || place[0] != '/') continue;
+    std::string path = fmt::format("{}/vmsave-XXXXXX", place);
+    if (path.size() + kSocketName.size() >= sizeof(sockaddr_un::sun_path)) continue;
+    if (::mkdtemp(path.data()) != nullptr) return path;
+  }
+  return "";
+}
+
+std::string DoubleCommas(std::string_view text) {
+  std::string doubled;
+  for (const char c : text) doubled.append(c == ',' ? 2 : 1, c);
+  return doubled;
+}
+
+// In the child, between fork and exec: only async-signal-safe calls.
+//
+// The child is not tied to the life of this process by PR_SET_PDEATHSIG: that lasts as long as the child does, so it
+// would also end a guest that was released for good.
+[[noreturn]] void ExecuteProgram(char* const* arguments, int error_pipe) {
+  UnblockSignals();
+  ::execvp(arguments[0], arguments);
+  const int error = errno;
+  [[maybe_unused]] const ssize_t written = ::write(error_pipe, &error, sizeof(error));
+  ::_exit(127);
+}
+
+// The errno of a failed exec; 0 when the pipe was closed by a successful one.
+int ReadExecError(int error_pipe) {
+  int error = 0;
+  ssize_t count = 0;
+  do {
+    count = ::read(error_pipe, &error, sizeof(error));
+  } while (count < 0 && errno == EINTR);
+  return count == static_cast<ssize_t>(sizeof(error)) ? error : 0;
+}
+
+pid_t StartProgram(std::vector<std::string> command) {
+  const std::string what_failed = fmt::format("cannot start {}", command[0]);
+  std::vector<char*> arguments;
+  arguments.reserve(command.size() + 1);
+  for (std::string& argument : command) arguments.push_back(argument.data());
+  arguments.push_back(nullptr);
+  std::array<int, 2> ends{};
+  if (::pipe2(ends.data(), O_CLOEXEC) != 0) throw Error::FromErrno(what_failed, errno);
+  const FileDescriptor read_end(ends[0], "pipe");
+  FileDescriptor write_end(ends[1], "pipe");
+  const pid_t pid = ::fork();
+  if (pid < 0) throw Error::FromErrno(what_failed, errno);
+  if (pid == 0) ExecuteProgram(arguments.data(), write_end.number());
+  write_end.Close();
+  const int error = ReadExecError(read_end.number());
+  if (error == 0) return pid;
+  ::waitpid(pid, nullptr, 0);
+  throw Error::FromErrno(what_failed, error, "is it installed, and is its name right?");
+}
+
+// The signal to pass on to QEMU when `interrupt` became readable; 0 for one that QEMU got itself.
+int TakeSignal(const Interrupt& interrupt) {
+  signalfd_siginfo info{};
+  const ssize_t count = ::read(interrupt.descriptor(), &info, sizeof(info));
+  if (count < 0) return 0;
+  if (count != static_cast<ssize_t>(sizeof(info))) return SIGTERM;  // not from a signal: a request to end
+  const int signal = static_cast<int>(info.ssi_signo);
+  return signal == SIGINT ? 0 : signal;
+}
+
+// How many lines end in what can be read now; -1 when the connection was closed.
+std::ptrdiff_t LinesThatCame(int socket) {
+  std::array<char, 4096> bytes;
+  const ssize_t count = ::recv(socket, bytes.data(), bytes.size(), 0);
+  return count > 0 ? std::count(bytes.begin(), bytes.begin() + count, '\n') : -1;
+}
+
+pid_t PeerPid(int socket) {
+  ucred peer{};
+  socklen_t length = sizeof(peer);
+  return ::getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &peer, &length) == 0 ? peer.pid : 0;
+}
+
+int ShellStatus(int wait_status) {
+  return WIFSIGNALED(wait_status) ? 128 + WTERMSIG(wait_status) : WEXITSTATUS(wait_status);
+}
+
+}  // namespace
+
+CommandFacts ReadCommand(const std::vector<std::string>& command) {
+  CommandFacts facts;
+  const std::span<const std::string> arguments = QemuArguments(command);
+  for (std::size_t i = 0; i < arguments.size(); ++i) {
+    std::string_view option = arguments[i];
+    if (!option.starts_with('-')) continue;
+    option.remove_prefix(option.starts_with("--") ? 2 : 1);
+    if (option == "daemonize") facts.daemonizes = true;
+    if (option == "incoming") facts.has_incoming = true;
+    const bool is_machine = option == "machine" || option == "M";
+    if ((!is_machine && option != "m") || i + 1 == arguments.size()) continue;
+    // An option that is given again without the key leaves what was said before, as QEMU merges them.
+    const std::optional<std::string> value = OptionValue(arguments[++i], is_machine ? "type" : "size");
+    if (value && is_machine) facts.machine_type = value;
+    if (value && !is_machine) facts.memory = ReadMemorySize(*value);
+  }
+  return facts;
+}
+
+QemuProcess::PrivateDirectory::PrivateDirectory() : path_(MakePrivateDirectory()) {
+  if (path_.empty()) {
+    throw Error(ErrorKind::kFailed, "cannot make a private directory for QEMU's socket",
+                "none can be made in $XDG_RUNTIME_DIR, $TMPDIR or /tmp, or their names are too long",
+                "set TMPDIR to a directory with a short name that you can write to");
+  }
+}
+
+QemuProcess::PrivateDirectory::~PrivateDirectory() {
+  ::unlink(SocketPath().c_str());
+  ::rmdir(path_.c_str());
+}
+
+std::string QemuProcess::PrivateDirectory::SocketPath() const {
+  return fmt::format("{}{}", path_, kSocketName);
+}
+
+QemuProcess::QemuProcess(const std::vector<std::string>& command, const Interrupt& interrupt)
+    : interrupt_(interrupt), daemonizes_(ReadCommand(command).daemonizes), socket_path_(directory_.SocketPath()) {
+  if (command.empty()) throw Error(ErrorKind::kUsage, "cannot start QEMU", "no command is given");
+  program_ = command[0];
+  std::vector<std::string> whole = command;
+  const std::string qmp = fmt::format("unix:{},server=on,wait=off", DoubleCommas(socket_path_));
+  whole.insert(whole.end(), {"-incoming", "defer", "-S", "-qmp", qmp});
+  pid_ = StartProgram(std::move(whole));
+}
+
+QemuProcess::~QemuProcess() {
+  if (released_) return;
+  for (const int signal : {SIGTERM, SIGKILL}) {
+    SignalAll(signal);
+    const Clock::time_point deadline = Clock::now() + kGraceForTerm;
+    while (!Ended() && Clock::now() < deadline) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    if (Ended()) return;
+  }
+}
+
+// True once our child has ended.
+bool QemuProcess::Reap(bool wait) {
+  while (!reaped_) {
+    const pid_t done = ::waitpid(pid_, &wait_status_, wait ? 0 : WNOHANG);
+    if (done == 0) return false;
+    if (done < 0 && errno == EINTR) continue;
+    reaped_ = true;  // also where somebody else has taken its status (ECHILD): there is nothing left to wait for
+  }
+  return true;
+}
+
+// True once neither our child nor QEMU, where that is another process, is there any more.
+bool QemuProcess::Ended() {
+  return Reap(/*wait=*/false) && !OtherIsAlive();
+}
+
+bool QemuProcess::OtherIsAlive() const {
+  if (other_pid_ < 0) return false;
+  if (!other_.valid()) return ::kill(other_pid_, 0) == 0;
+  pollfd poller{other_.number(), POLLIN, 0};
+  return ::poll(&poller, 1, 0) == 0;
+}
+
+void QemuProcess::SignalAll(int signal) const {
+  if (!reaped_) ::kill(pid_, signal);
+  if (other_.valid()) {
+    ::syscall(SYS_pidfd_send_signal, other_.number(), signal, nullptr, 0);
+  } else if (other_pid_ > 0) {
+    ::kill(other_pid_, signal);
+  }
+}
+
+void QemuProcess::KnowPid(pid_t pid) {
+  if (pid <= 1 || pid == pid_ || pid == other_pid_) return;
+  other_pid_ = pid;
+  other_ = FileDescriptor(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)), "pidfd");
+  if (!other_.valid() && errno == ESRCH) other_pid_ = -1;  // other errors: Linux < 5.3, the pid has to do
+}
+
+// A connection that has asked QEMU for an answer; not valid while nobody listens there.
+FileDescriptor QemuProcess::TryConnect() const {
+  FileDescriptor socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), socket_path_);
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  std::memcpy(&address.sun_path[0], socket_path_.data(), socket_path_.size());
+  if (::connect(socket.number(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0) return {};
+  constexpr std::string_view kRequest = "{\"execute\": \"qmp_capabilities\"}\n";
+  const ssize_t sent = ::send(socket.number(), kRequest.data(), kRequest.size(), MSG_NOSIGNAL);
+  if (sent != static_cast<ssize_t>(kRequest.size())) return {};
+  return socket;
+}
+
+void QemuProcess::ThrowEnded() const {
+  const std::string why = WIFSIGNALED(wait_status_) ? fmt::format("it was ended by signal {}", WTERMSIG(wait_status_))
+                                                    : fmt::format("it ended with status {}", WEXITSTATUS(wait_status_));
+  throw Error(ErrorKind::kFailed, fmt::format("cannot start {}", program_), why,
+              "its own message says why; does the command work without vmrestore?");
+}
+
+void QemuProcess::WaitReady(std::chrono::milliseconds timeout) {
+  const Clock::time_point deadline = Clock::now() + timeout;
+  FileDescriptor probe;
+  std::ptrdiff_t lines = 0;
+  while (true) {
+    const bool child_ended = Reap(/*wait=*/false);
+    if (child_ended && (!daemonizes_ || ShellStatus(wait_status_) != 0)) ThrowEnded();
+    if (!probe.valid()) {
+      probe = TryConnect();
+      lines = 0;
+    }
+    // QEMU listens before it daemonizes, so nobody there means that the daemon has ended.
+    if (!probe.valid() && child_ended) ThrowEnded();
+    // The greeting comes early, from a thread of its own, and QEMU may still fail then. An answer to a command, the
+    // second line, comes from its main loop, which runs once memory and devices are there.
+    if (interrupt_.WaitReadable(probe.number(), /*timeout_ms=*/20)) {
+      const std::ptrdiff_t more = LinesThatCame(probe.number());
+      lines += more;
+      if (lines >= 2) return KnowPid(PeerPid(probe.number()));
+      if (more < 0) probe = {};
+    }
+    if (Clock::now() >= deadline) {
+      throw Error(ErrorKind::kFailed, fmt::format("cannot start {}", program_),
+                  fmt::format("it does not answer on its QMP socket after {} ms", timeout.count()));
+    }
+  }
+}
+
+void QemuProcess::Release() {
+  released_ = true;
+}
+
+int QemuProcess::WaitExit() {
+  if (daemonizes_) Reap(/*wait=*/true);
+  // Where the kernel has no pidfd (Linux < 5.3), look often instead.
+  const FileDescriptor child(reaped_ ? -1 : static_cast<int>(::syscall(SYS_pidfd_open, pid_, 0)), "pidfd");
+  while (!Reap(/*wait=*/false)) {
+    std::array<pollfd, 2> set{pollfd{child.number(), POLLIN, 0}, pollfd{interrupt_.descriptor(), POLLIN, 0}};
+    if (::poll(set.data(), set.size(), child.valid() ? -1 : 100) <= 0 || set[1].revents == 0) continue;
+    const int signal = TakeSignal(interrupt_);
+    if (signal != 0) SignalAll(signal);
+  }
+  return ShellStatus(wait_status_);
+}
+
+}  // namespace vmsave

@@ -1,0 +1,95 @@
+// A QEMU that vmrestore starts and waits for.
+#pragma once
+
+#include <sys/types.h>
+
+#include <chrono>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "io/file_descriptor.h"
+#include "io/interrupt.h"
+
+namespace vmsave {
+
+// What a QEMU command line tells before QEMU is started; nothing where it does not say.
+struct CommandFacts {
+  std::optional<std::string>
+      machine_type;  // of -machine / -M / -machine type=, e.g. "pc-i440fx-7.2"; aliases as they stand ("pc", "q35")
+  std::optional<ByteCount> memory;  // of -m, with QEMU's units (plain = MiB) and its size= form
+  bool has_incoming = false;        // -incoming is there already
+  bool daemonizes = false;          // -daemonize
+};
+
+// Understands "-opt value" and "--opt value" as QEMU does; the last one of an option counts. Options of a launcher
+// before a program called qemu-... are left out; where there is none, all arguments count.
+CommandFacts ReadCommand(const std::vector<std::string>& command);
+
+// Starts `command` with "-incoming defer -S -qmp unix:PRIVATE-SOCKET,server=on,wait=off" added, in a private directory
+// (mode 0700, under $XDG_RUNTIME_DIR, else $TMPDIR, else /tmp), which the destructor removes. QEMU keeps the terminal
+// and the other standard streams. A QEMU that is started does not end by itself when this process is killed. The
+// destructor of a process that was not released kills it (SIGTERM, then after a
+// grace SIGKILL) and reaps it.
+class QemuProcess {
+ public:
+  // Throws Error{kFailed} "cannot start PROGRAM".
+  QemuProcess(const std::vector<std::string>& command, const Interrupt& interrupt);
+  QemuProcess(const QemuProcess&) = delete;
+  QemuProcess& operator=(const QemuProcess&) = delete;
+  ~QemuProcess();
+
+  const std::string& qmp_socket_path() const { return socket_path_; }
+
+  // Waits until QEMU answers on the QMP socket: its devices are there, it takes a client, and its pid is known. Throws
+  // Error{kFailed} if QEMU ends first (with its exit status; a daemonizing one may end with status 0) or it takes
+  // longer than `timeout`, Error{kInterrupted}.
+  void WaitReady(std::chrono::milliseconds timeout = std::chrono::seconds(60));
+
+  // The pid that the QMP peer told: needed for killing a QEMU that daemonized itself, which is not our child any more,
+  // or that a launcher started as a child of its own. WaitReady does it already.
+  void KnowPid(pid_t pid);
+
+  // From now on the destructor leaves QEMU running (the private directory is still removed).
+  void Release();
+
+  // Waits until QEMU ends and returns its exit status as a shell tells it (128 + signal). SIGINT is left to QEMU, which
+  // shares the terminal; SIGTERM and SIGHUP are passed on to it: they are taken from the interrupt, which is used up
+  // by this. A daemonized QEMU: returns 0 at once.
+  int WaitExit();
+
+ private:
+  // A directory that only its owner can enter, removed with the socket in it.
+  class PrivateDirectory {
+   public:
+    PrivateDirectory();
+    PrivateDirectory(const PrivateDirectory&) = delete;
+    PrivateDirectory& operator=(const PrivateDirectory&) = delete;
+    ~PrivateDirectory();
+    std::string SocketPath() const;
+
+   private:
+    std::string path_;
+  };
+
+  bool Reap(bool wait);
+  bool Ended();
+  void SignalAll(int signal) const;
+  bool OtherIsAlive() const;
+  FileDescriptor TryConnect() const;
+  [[noreturn]] void ThrowEnded() const;
+
+  const Interrupt& interrupt_;
+  std::string program_;
+  bool daemonizes_;
+  PrivateDirectory directory_;
+  std::string socket_path_;
+  pid_t pid_ = -1;  // our child: QEMU, a launcher of it, or the process that daemonizes
+  bool reaped_ = false;
+  int wait_status_ = 0;   // of the child, once it is reaped
+  pid_t other_pid_ = -1;  // QEMU, where it is not our child
+  FileDescriptor other_;  // pidfd of it, so that its pid cannot come to mean another process
+  bool released_ = false;
+};
+
+}  // namespace vmsave

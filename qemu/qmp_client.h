@@ -1,0 +1,108 @@
+// A client of QEMU's machine protocol (QMP) on a unix socket. Source of the protocol's facts: QEMU's
+// docs/interop/qmp-spec. Everything that QEMU answers is checked; a reply may be late, wrong or never come.
+#pragma once
+
+#include <sys/types.h>
+
+#include <chrono>
+#include <cstdint>
+#include <deque>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "io/file_descriptor.h"
+#include "io/interrupt.h"
+
+namespace vmsave {
+
+// QEMU answered a command with an error: what() names guest, command and QEMU's own text.
+class QmpError : public Error {
+ public:
+  QmpError(const std::string& what_failed, std::string error_class, const std::string& description);
+  const std::string& error_class() const { return error_class_; }
+
+ private:
+  std::string error_class_;
+};
+
+struct QemuVersion {
+  int major = 0;
+  int minor = 0;
+  int micro = 0;
+};
+
+// One connection, not thread-safe. Every call waits at most the timeout and gives way to the interrupt.
+class QmpClient {
+ public:
+  using Json = nlohmann::json;
+
+  // Connects, reads the greeting and negotiates capabilities. Throws Error{kFailed}: no such socket, not a socket,
+  // nobody listens, no QMP greeting (not a QMP socket; or busy: QEMU serves one client at a time, so a second one is
+  // accepted by the kernel but not greeted).
+  QmpClient(const std::string& socket_path, const Interrupt& interrupt,
+            std::chrono::milliseconds greeting_timeout = std::chrono::seconds(5));
+
+  // How long Execute waits for a reply; 30 s unless set.
+  void SetTimeout(std::chrono::milliseconds timeout) { timeout_ = timeout; }
+
+  // Executes a command and returns its "return" value. `descriptor` >= 0 is passed along (SCM_RIGHTS), as getfd and
+  // add-fd want it. Events that arrive meanwhile are kept for TakeEvents. Throws QmpError; Error{kFailed} on a
+  // time-out, a reply that is not QMP, or a guest that went away ("QEMU closed the connection"). A reply that comes
+  // after its command was given up (time-out, interrupt) is thrown away; the client stays usable.
+  Json Execute(const std::string& command, const Json& arguments = Json::object(), int descriptor = -1);
+
+  // human-monitor-command: the text that HMP prints.
+  std::string ExecuteHmp(const std::string& command_line);
+
+  // For cleaning up after an interrupt: from now on Execute waits for QEMU (up to its timeout) whatever the operator
+  // asked for.
+  void IgnoreInterrupt() { heed_interrupt_ = false; }
+
+  // Events since the last call, in order, as QEMU sent them; those that have arrived but were not read yet included.
+  // At most the newest 1024 are kept: a guest can cause any number.
+  std::vector<Json> TakeEvents();
+
+  // Waits until an event of that name has come. It stays there for TakeEvents, and one that waits there already counts:
+  // take the old ones first where a new one is meant. False on a time-out.
+  bool WaitEvent(const std::string& name, std::chrono::milliseconds timeout);
+
+  // Waits until QEMU closes the connection. False on a time-out.
+  bool WaitClosed(std::chrono::milliseconds timeout);
+
+  const QemuVersion& version() const { return version_; }
+  const std::string& socket_path() const { return socket_path_; }
+
+  // The process on the other end (SO_PEERCRED); 0 where it cannot be seen from here.
+  pid_t peer_pid() const;
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  enum class Input { kLine, kNothingYet, kClosed };
+
+  void ReadGreeting(std::chrono::milliseconds timeout);
+  void Send(const std::string& line, int descriptor, const std::string& what_failed);
+  bool WaitSocket(short events, Clock::time_point deadline, bool heed_interrupt) const;
+  Input ReadLine(Clock::time_point deadline, std::string& line);
+  Input ReadMessage(Clock::time_point deadline, const std::string& what_failed, Json& reply);
+  bool TakeLine(std::string& line);
+  void KeepEvent(Json event, std::size_t length, const std::string& what_failed);
+  bool IsReplyTo(std::uint64_t id, const Json& reply, const std::string& what_failed) const;
+  Error Closed(std::string_view what_failed) const;
+
+  std::string socket_path_;
+  const Interrupt& interrupt_;
+  FileDescriptor socket_;
+  QemuVersion version_;
+  bool heed_interrupt_ = true;
+  std::chrono::milliseconds timeout_ = std::chrono::seconds(30);
+  std::uint64_t last_id_ = 0;
+  std::string received_;      // bytes that came and are no whole line yet
+  std::size_t searched_ = 0;  // how many of them are known to hold no line end
+  std::deque<Json> events_;
+  bool closed_ = false;
+};
+
+}  // namespace vmsave

@@ -1,0 +1,50 @@
+// Restores a guest into a QEMU that waits for it. Start here for how a restore runs.
+#pragma once
+
+#include <chrono>
+#include <optional>
+#include <string>
+
+#include "qemu/qemu_process.h"
+#include "qemu/qmp_client.h"
+#include "reader/chunk_reader.h"
+#include "reader/read_options.h"
+
+namespace vmsave {
+
+// How the guest's RAM gets into QEMU.
+enum class RestoreWay {
+  kMemory,  // it lies in a shared backend: vmsave reads the pages into it
+  kNative,  // QEMU reads the image itself (mapped-ram)
+  kStream,  // as the legacy stream
+};
+
+std::string_view RestoreWayName(RestoreWay way);
+
+struct RestoreOptions {
+  std::optional<RestoreWay> way;  // else the first that works, in the order above
+  ReadOptions read;
+  PageChecks checks = PageChecks::kOn;  // of pages that pass through this process
+  std::optional<bool> run;              // else as the image says
+};
+
+struct RestoreSummary {
+  RestoreWay way{};
+  std::string why_not_faster;  // why an earlier way was not taken; empty where the first was
+  ByteCount ram;
+  ByteCount present;  // 0 where nobody counted: a sequential stream that went as it is
+  std::chrono::duration<double> elapsed{};
+  bool running = false;
+};
+
+// The guest is resumed only after QEMU reports that the load has completed, and only if it is to run. REQUIRES: QEMU
+// waits with -incoming defer. Checked before QEMU is given anything: its state, machine type and RAM, and the way.
+// Throws Error; a QEMU that was given a part is then not fit for use, and for the caller to end.
+RestoreSummary RestoreGuest(QmpClient& qmp, const Image& image, const RestoreOptions& options, Progress& progress,
+                            const Interrupt& interrupt);
+
+// What can be told before QEMU is started: an image that no vmrestore can load, a command that already says -incoming,
+// another machine type, another RAM size. Throws Error.
+void CheckCommandFits(const Image& image, const CommandFacts& command);
+
+}  // namespace vmsave
