@@ -1,0 +1,455 @@
+#include "qemu/qmp_client.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <array>
+#include <cstring>
+#include <fstream>
+#include <functional>
+#include <future>
+#include <memory>
+#include <thread>
+
+#include "tests/qemu/running_qemu.h"
+
+namespace vmsave {
+namespace {
+
+using std::chrono::milliseconds;
+
+constexpr const char* kGreeting =
+    R"({"QMP": {"version": {"qemu": {"micro": 22, "minor": 2, "major": 7}, "package": "x"}, "capabilities": []}})"
+    "\r\n";
+
+FileDescriptor Listen(const std::string& path, int backlog = 4) {
+  FileDescriptor socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), path);
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  std::memcpy(&address.sun_path[0], path.data(), std::min(path.size(), sizeof(address.sun_path) - 1));
+  EXPECT_EQ(::bind(socket.number(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)), 0);
+  EXPECT_EQ(::listen(socket.number(), backlog), 0);
+  return socket;
+}
+
+// The other end of one connection, as a test scripts it.
+class Connection {
+ public:
+  explicit Connection(FileDescriptor socket) : socket_(std::move(socket)) {}
+
+  void Say(const std::string& text) const {
+    std::string_view rest = text;
+    while (!rest.empty()) {
+      const ssize_t sent = ::send(socket_.number(), rest.data(), rest.size(), MSG_NOSIGNAL);
+      if (sent < 0) return;  // the client has had enough
+      rest.remove_prefix(static_cast<std::size_t>(sent));
+    }
+  }
+
+  // The next request, discarded when the client has gone.
+  QmpClient::Json Hear() const {
+    std::string line;
+    char c = 0;
+    while (::recv(socket_.number(), &c, 1, 0) == 1 && c != '\n') line += c;
+    return QmpClient::Json::parse(line, nullptr, false);
+  }
+
+  static std::string Answer(const QmpClient::Json& request, const std::string& value = "{}") {
+    return fmt::format("{{\"return\": {}, \"id\": {}}}\r\n", value, request["id"].get<std::uint64_t>());
+  }
+
+  // Greets and answers qmp_capabilities.
+  void Welcome() const {
+    Say(kGreeting);
+    Say(Answer(Hear()));
+  }
+
+  void WaitUntilGone() const {
+    char c = 0;
+    while (::recv(socket_.number(), &c, 1, 0) == 1) {
+    }
+  }
+
+  int socket() const { return socket_.number(); }
+
+ private:
+  FileDescriptor socket_;
+};
+
+// Serves one connection with `script`, then closes it.
+class ScriptedPeer {
+ public:
+  explicit ScriptedPeer(std::function<void(Connection&)> script, const std::string& name = "qmp.sock")
+      : path_(directory_.File(name)), listener_(Listen(path_)), thread_([this, script = std::move(script)] {
+          Connection connection(FileDescriptor(::accept(listener_.number(), nullptr, nullptr), "connection"));
+          script(connection);
+        }) {}
+  ScriptedPeer(const ScriptedPeer&) = delete;
+  ScriptedPeer& operator=(const ScriptedPeer&) = delete;
+  ~ScriptedPeer() { thread_.join(); }
+
+  const std::string& path() const { return path_; }
+
+ private:
+  ScratchDirectory directory_;
+  std::string path_;
+  FileDescriptor listener_;
+  std::thread thread_;
+};
+
+// The message of the Error that `action` throws, or "" if it throws none.
+std::string MessageOf(const std::function<void()>& action) {
+  try {
+    action();
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "";
+}
+
+class QmpClientTest : public testing::Test {
+ protected:
+  std::string ConnectMessage(const std::string& path, milliseconds timeout = kTestPatience) {
+    return MessageOf([&] { const QmpClient client(path, never_, timeout); });
+  }
+
+  Interrupt never_;
+  ScratchDirectory directory_;
+};
+
+#define EXPECT_TELLS(message, part) EXPECT_NE((message).find(part), std::string::npos) << (message)
+
+TEST_F(QmpClientTest, TellsThatThereIsNoSuchSocket) {
+  EXPECT_TELLS(ConnectMessage(directory_.File("none")), "there is no such socket");
+}
+
+TEST_F(QmpClientTest, TellsThatAFileIsNotASocket) {
+  std::ofstream(directory_.File("file")) << "x";
+  EXPECT_TELLS(ConnectMessage(directory_.File("file")), "is not a socket");
+}
+
+TEST_F(QmpClientTest, TellsThatNobodyListens) {
+  Listen(directory_.File("left-over")).Close();
+  EXPECT_TELLS(ConnectMessage(directory_.File("left-over")), "has the guest ended?");
+}
+
+TEST_F(QmpClientTest, TellsThatAnotherClientMayHoldTheSocket) {
+  const FileDescriptor busy = Listen(directory_.File("busy"));
+  const std::string message = ConnectMessage(directory_.File("busy"), milliseconds(50));
+  EXPECT_TELLS(message, "another client holds the QMP socket");
+  EXPECT_TELLS(message, "a second -qmp");
+}
+
+TEST_F(QmpClientTest, DoesNotHangWhereTheQueueOfClientsIsFull) {
+  const FileDescriptor busy = Listen(directory_.File("busy"), 0);
+  std::string message;
+  for (int i = 0; i < 3; ++i) message = ConnectMessage(directory_.File("busy"), milliseconds(50));
+  EXPECT_TELLS(message, "other clients hold the QMP socket");
+}
+
+TEST_F(QmpClientTest, TellsThatAMonitorForPeopleIsNotQmp) {
+  const ScriptedPeer peer(
+      [](Connection& c) { c.Say("QEMU 7.2.22 monitor - type 'help' for more information\r\n(qemu) "); });
+  EXPECT_TELLS(ConnectMessage(peer.path()), "it is not a QMP socket");
+}
+
+TEST_F(QmpClientTest, TellsThatJsonOfAnotherProtocolIsNotQmp) {
+  for (const char* greeting : {"{}\n", "[]\n", "7\n",
+                               R"({"QMP": []})"
+                               "\n",
+                               R"({"QMP": {"version": {"qemu": {"major": -1, "minor": 0, "micro": 0}}}})"
+                               "\n"}) {
+    const ScriptedPeer peer([greeting](Connection& c) { c.Say(greeting); });
+    EXPECT_TELLS(ConnectMessage(peer.path()), "it is not a QMP socket");
+  }
+}
+
+TEST_F(QmpClientTest, TellsThatHalfAGreetingIsNone) {
+  const ScriptedPeer peer([](Connection& c) {
+    c.Say("login: ");
+    c.WaitUntilGone();
+  });
+  EXPECT_TELLS(ConnectMessage(peer.path(), milliseconds(300)), "it is not a QMP socket");
+}
+
+TEST_F(QmpClientTest, TellsThatQemuClosedTheConnectionInsteadOfGreeting) {
+  const ScriptedPeer peer([](Connection&) {});
+  EXPECT_TELLS(ConnectMessage(peer.path()), "QEMU closed the connection");
+}
+
+TEST_F(QmpClientTest, ReadsTheVersionFromTheGreeting) {
+  const ScriptedPeer peer([](Connection& c) { c.Welcome(); });
+  const QmpClient client(peer.path(), never_, kTestPatience);
+  EXPECT_EQ(client.version().major, 7);
+  EXPECT_EQ(client.version().minor, 2);
+  EXPECT_EQ(client.version().micro, 22);
+  EXPECT_EQ(client.peer_pid(), ::getpid());
+}
+
+TEST_F(QmpClientTest, ReachesASocketWhosePathIsLongerThanTheKernelTakes) {
+  const std::string deep = directory_.File(std::string(120, 'd'));
+  std::filesystem::create_directory(deep);
+  std::future<void> served;
+  {
+    const FileDescriptor listener = Listen(directory_.File("s"));
+    std::filesystem::rename(directory_.File("s"), deep + "/s");
+    served = std::async(std::launch::async, [&listener] {
+      Connection(FileDescriptor(::accept(listener.number(), nullptr, nullptr), "")).Welcome();
+    });
+    EXPECT_EQ(ConnectMessage(deep + "/s"), "");
+    served.get();
+  }
+  EXPECT_TELLS(ConnectMessage(deep + "/" + std::string(110, 's')), "too long");
+}
+
+TEST_F(QmpClientTest, KeepsEventsThatComeBetweenCommandAndReply) {
+  const ScriptedPeer peer([](Connection& c) {
+    c.Welcome();
+    const auto request = c.Hear();
+    c.Say("{\"event\": \"STOP\", \"timestamp\": {}}\r\n{\"event\": \"RESUME\"}\r\n" + Connection::Answer(request, "5"));
+  });
+  QmpClient client(peer.path(), never_, kTestPatience);
+  EXPECT_EQ(client.Execute("anything"), 5);
+  const auto events = client.TakeEvents();
+  ASSERT_EQ(events.size(), 2U);
+  EXPECT_EQ(events[0]["event"], "STOP");
+  EXPECT_EQ(events[1]["event"], "RESUME");
+  EXPECT_TRUE(client.TakeEvents().empty());
+}
+
+TEST_F(QmpClientTest, KeepsTheNewestEventsOfAFlood) {
+  const ScriptedPeer peer([](Connection& c) {
+    c.Welcome();
+    const auto request = c.Hear();
+    for (int i = 0; i < 3000; ++i) c.Say(fmt::format("{{\"event\": \"E{}\"}}\n", i));
+    c.Say(Connection::Answer(request));
+  });
+  QmpClient client(peer.path(), never_, kTestPatience);
+  client.Execute("anything");
+  const auto events = client.TakeEvents();
+  EXPECT_EQ(events.size(), 1024U);
+  EXPECT_EQ(events.back()["event"], "E2999");
+}
+
+TEST_F(QmpClientTest, WaitsForAnEvent) {
+  const ScriptedPeer peer([](Connection& c) {
+    c.Welcome();
+    c.Say("{\"event\": \"OTHER\"}\n{\"event\": \"STOP\"}\n");
+    c.WaitUntilGone();
+  });
+  QmpClient client(peer.path(), never_, kTestPatience);
+  EXPECT_TRUE(client.WaitEvent("STOP", kTestPatience));
+  EXPECT_TRUE(client.WaitEvent("STOP", milliseconds(0))) << "it waits for TakeEvents";
+  EXPECT_FALSE(client.WaitEvent("NEVER", milliseconds(50)));
+  EXPECT_EQ(client.TakeEvents().size(), 2U);
+}
+
+TEST_F(QmpClientTest, WaitsUntilTheConnectionIsClosed) {
+  std::promise<void> may_close;
+  const ScriptedPeer peer([&may_close](Connection& c) {
+    c.Welcome();
+    c.Say("{\"event\": \"SHUTDOWN\"}\n");
+    may_close.get_future().wait();
+  });
+  QmpClient client(peer.path(), never_, kTestPatience);
+  EXPECT_FALSE(client.WaitClosed(milliseconds(50)));
+  may_close.set_value();
+  EXPECT_TRUE(client.WaitClosed(kTestPatience));
+  EXPECT_EQ(client.TakeEvents().size(), 1U);
+  EXPECT_TELLS(MessageOf([&] { client.Execute("cont"); }), "QEMU closed the connection");
+}
+
+TEST_F(QmpClientTest, PassesOnWhatQemuComplainsAboutWithoutControlCharacters) {
+  const ScriptedPeer peer([](Connection& c) {
+    c.Welcome();
+    const auto request = c.Hear();
+    c.Say(fmt::format(R"({{"id": {}, "error": {{"class": "DeviceNotFound", "desc": "no\u001b[2Jsuch"}}}})"
+                      "\n",
+                      request["id"].get<std::uint64_t>()));
+  });
+  QmpClient client(peer.path(), never_, kTestPatience);
+  try {
+    client.Execute("device_del");
+    FAIL() << "no error";
+  } catch (const QmpError& error) {
+    EXPECT_EQ(error.error_class(), "DeviceNotFound");
+    EXPECT_EQ(error.what(), fmt::format("cannot execute device_del on the guest at {}: no [2Jsuch", peer.path()));
+  }
+}
+
+TEST_F(QmpClientTest, GivesUpOnACommandThatIsNotAnsweredAndThrowsItsLateReplyAway) {
+  const ScriptedPeer peer([](Connection& c) {
+    c.Welcome();
+    const auto first = c.Hear();
+    const auto second = c.Hear();
+    c.Say(Connection::Answer(first, "1") + Connection::Answer(second, "2"));
+  });
+  QmpClient client(peer.path(), never_, kTestPatience);
+  client.SetTimeout(milliseconds(50));
+  EXPECT_TELLS(MessageOf([&] { client.Execute("first"); }), "no answer within 50 ms");
+  client.SetTimeout(kTestPatience);
+  EXPECT_EQ(client.Execute("second"), 2);
+}
+
+TEST_F(QmpClientTest, RefusesAnswersThatAreNotQmp) {
+  for (const std::string answer :
+       {"hello\n", "[1]\n", "{\"neither\": 1}\n", "{\"return\": 1, \"id\": 99}\n", "{\"return\": 1, \"id\": \"x\"}\n",
+        "{\"return\": 1}\n", "{\"error\": {\"desc\": \"Invalid JSON syntax\"}}\n", "{\"error\": 7}\n", "\n",
+        "\xff\xfe\n"}) {
+    const ScriptedPeer peer([&answer](Connection& c) {
+      c.Welcome();
+      c.Hear();
+      c.Say(answer);
+    });
+    QmpClient client(peer.path(), never_, kTestPatience);
+    const std::string message = MessageOf([&] { client.Execute("query-status"); });
+    EXPECT_TELLS(message, "cannot execute query-status");
+    EXPECT_EQ(message.find("closed the connection"), std::string::npos) << answer << message;
+  }
+}
+
+TEST_F(QmpClientTest, RefusesALineWithoutEnd) {
+  const ScriptedPeer peer([](Connection& c) {
+    c.Welcome();
+    c.Hear();
+    c.Say(std::string(std::size_t{17} << 20, ' '));
+    c.WaitUntilGone();
+  });
+  auto client = std::make_unique<QmpClient>(peer.path(), never_, kTestPatience);
+  client->SetTimeout(kTestPatience);
+  EXPECT_TELLS(MessageOf([&] { client->Execute("query-status"); }), "a line of more than 16 MiB");
+  EXPECT_TELLS(MessageOf([&] { client->Execute("cont"); }), "closed the connection");
+}
+
+TEST_F(QmpClientTest, RefusesAnAnswerThatNestsWithoutEnd) {
+  const ScriptedPeer peer([](Connection& c) {
+    c.Welcome();
+    const auto request = c.Hear();
+    c.Say(Connection::Answer(request, std::string(100000, '[') + std::string(100000, ']')));
+  });
+  QmpClient client(peer.path(), never_, kTestPatience);
+  EXPECT_TELLS(MessageOf([&] { client.Execute("query-status"); }), "not QMP");
+}
+
+TEST_F(QmpClientTest, RefusesATextAnswerThatIsNoText) {
+  const ScriptedPeer peer([](Connection& c) {
+    c.Welcome();
+    c.Say(Connection::Answer(c.Hear()));
+  });
+  QmpClient client(peer.path(), never_, kTestPatience);
+  EXPECT_TELLS(MessageOf([&] { client.ExecuteHmp("info mtree"); }), "not a text");
+}
+
+TEST_F(QmpClientTest, RefusesToSendWhatIsNotUtf8) {
+  const ScriptedPeer peer([](Connection& c) { c.Welcome(); });
+  QmpClient client(peer.path(), never_, kTestPatience);
+  EXPECT_TELLS(MessageOf([&] { client.Execute("migrate", {{"uri", "file:\xff"}}); }), "not UTF-8");
+}
+
+TEST_F(QmpClientTest, SendsADescriptorWithTheCommand) {
+  std::string read_back;
+  {
+    const ScriptedPeer peer([&read_back](Connection& c) {
+      c.Welcome();
+      std::array<char, 1024> bytes{};
+      alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int))> control{};
+      iovec part{bytes.data(), bytes.size()};
+      msghdr message{};
+      message.msg_iov = &part;
+      message.msg_iovlen = 1;
+      message.msg_control = control.data();
+      message.msg_controllen = control.size();
+      EXPECT_GT(::recvmsg(c.socket(), &message, 0), 0);
+      int number = -1;
+      if (message.msg_controllen >= CMSG_LEN(sizeof(int))) {
+        std::memcpy(&number, CMSG_DATA(CMSG_FIRSTHDR(&message)), sizeof(int));
+      }
+      const FileDescriptor received(number, "received");
+      std::array<char, 16> content{};
+      if (::pread(number, content.data(), content.size(), 0) > 0) read_back = content.data();
+      c.Say(Connection::Answer(QmpClient::Json::parse(bytes.data())));
+    });
+    std::ofstream(directory_.File("file")) << "marker";
+    const FileDescriptor file = OpenFile(directory_.File("file"), O_RDONLY);
+    QmpClient client(peer.path(), never_, kTestPatience);
+    client.Execute("getfd", {{"fdname", "f"}}, file.number());
+  }
+  EXPECT_EQ(read_back, "marker");
+}
+
+TEST_F(QmpClientTest, GivesWayToAnInterruptUnlessToldToIgnoreIt) {
+  const FileDescriptor event(::eventfd(0, EFD_CLOEXEC), "event");
+  const Interrupt interrupt(FileDescriptor(::dup(event.number()), "event"));
+  const ScriptedPeer peer([&event](Connection& c) {
+    c.Welcome();
+    const auto first = c.Hear();
+    ::eventfd_write(event.number(), 1);
+    const auto second = c.Hear();
+    c.Say(Connection::Answer(first, "1") + Connection::Answer(second, "2"));
+  });
+  QmpClient client(peer.path(), interrupt, kTestPatience);
+  client.SetTimeout(kTestPatience);
+  try {
+    client.Execute("stop");
+    FAIL() << "not interrupted";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), ErrorKind::kInterrupted);
+  }
+  client.IgnoreInterrupt();
+  EXPECT_EQ(client.Execute("cont"), 2);
+}
+
+class QmpClientWithQemuTest : public testing::TestWithParam<const char*> {
+ protected:
+  void SetUp() override {
+    const std::optional<std::string> executable = QemuFromEnvironment(GetParam());
+    if (!executable) GTEST_SKIP() << GetParam() << " names no QEMU";
+    qemu_.emplace(*executable, std::vector<std::string>{"-m", "16M"});
+  }
+
+  Interrupt never_;
+  std::optional<RunningQemu> qemu_;
+};
+
+TEST_P(QmpClientWithQemuTest, StopsAndResumesTheGuest) {
+  QmpClient client(qemu_->qmp_socket_path(), never_, kTestPatience);
+  EXPECT_GE(client.version().major, 4);
+  EXPECT_EQ(client.peer_pid(), qemu_->pid());
+  client.Execute("stop");
+  EXPECT_TRUE(client.WaitEvent("STOP", kTestPatience));
+  EXPECT_EQ(client.Execute("query-status")["running"], false);
+  client.Execute("cont");
+  EXPECT_TRUE(client.WaitEvent("RESUME", kTestPatience));
+  EXPECT_NE(client.ExecuteHmp("info version").find('.'), std::string::npos);
+}
+
+TEST_P(QmpClientWithQemuTest, HandsOverADescriptor) {
+  QmpClient client(qemu_->qmp_socket_path(), never_, kTestPatience);
+  const FileDescriptor file = OpenFile("/dev/null", O_RDWR);
+  client.Execute("getfd", {{"fdname", "null"}}, file.number());
+  client.Execute("closefd", {{"fdname", "null"}});
+  EXPECT_THROW(client.Execute("closefd", {{"fdname", "null"}}), QmpError);
+}
+
+TEST_P(QmpClientWithQemuTest, ASecondClientIsToldThatTheSocketIsTaken) {
+  const QmpClient first(qemu_->qmp_socket_path(), never_, kTestPatience);
+  EXPECT_TELLS(MessageOf([&] { const QmpClient second(qemu_->qmp_socket_path(), never_, milliseconds(200)); }),
+               "another client holds the QMP socket");
+}
+
+TEST_P(QmpClientWithQemuTest, SeesTheGuestEnd) {
+  QmpClient client(qemu_->qmp_socket_path(), never_, kTestPatience);
+  qemu_->Kill();
+  EXPECT_TELLS(MessageOf([&] { client.Execute("query-status"); }), "QEMU closed the connection");
+}
+
+INSTANTIATE_TEST_SUITE_P(Qemu, QmpClientWithQemuTest, testing::Values("VMSAVE_QEMU_OLD", "VMSAVE_QEMU_NEW"),
+                         [](const auto& test) { return std::string(test.param).substr(12); });
+
+}  // namespace
+}  // namespace vmsave
