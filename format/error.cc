@@ -2,10 +2,18 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <system_error>
 
 namespace vmsave {
 namespace {
+
+// Names come from images and from peers: control characters of theirs must not reach a terminal.
+std::string Printable(std::string text) {
+  std::ranges::replace_if(
+      text, [](unsigned char byte) { return byte < 0x20 || byte == 0x7f; }, '?');
+  return text;
+}
 
 std::string Sentence(std::string_view what_failed, std::string_view why, std::string_view advice) {
   if (advice.empty()) return fmt::format("{}: {}", what_failed, why);
@@ -15,7 +23,7 @@ std::string Sentence(std::string_view what_failed, std::string_view why, std::st
 }  // namespace
 
 Error::Error(ErrorKind kind, std::string_view what_failed, std::string_view why, std::string_view advice)
-    : std::runtime_error(Sentence(what_failed, why, advice)), kind_(kind) {}
+    : std::runtime_error(Printable(Sentence(what_failed, why, advice))), kind_(kind) {}
 
 Error Error::FromErrno(std::string_view what_failed, int error_number, std::string_view advice) {
   return Error(ErrorKind::kFailed, what_failed, std::generic_category().message(error_number), advice);

@@ -13,7 +13,7 @@
 namespace vmsave {
 
 inline constexpr std::uint64_t kIntegrityAlignment = 4096;
-inline constexpr std::uint64_t kChunkBytes = 64 * 1024;  // of guest RAM that one hash covers
+inline constexpr std::uint64_t kChunkBytes = std::uint64_t{64} * 1024;  // of guest RAM that one hash covers
 inline constexpr std::uint64_t kPagesPerChunk = kChunkBytes / kPageBytes;
 
 constexpr std::uint64_t ChunkCount(ByteCount length) {
@@ -42,7 +42,8 @@ struct IntegrityTable {
 
 std::vector<std::byte> EncodeIntegrityTable(const IntegrityTable& table);
 
-// Checks the table's own hash first, then every field. Throws Error{kDamaged} naming `file`.
+// Checks magic, version, algorithm and chunk size, then the table's own hash, then every field. Throws Error{kDamaged}
+// naming `file`.
 IntegrityTable DecodeIntegrityTable(std::span<const std::byte> bytes, std::string_view file);
 
 }  // namespace vmsave

@@ -79,6 +79,7 @@ struct RecordHead {
   std::size_t size;
   std::span<const std::byte> bytes() const { return std::span(storage).first(size); }
 };
+// REQUIRES: block.size() <= 255.
 RecordHead MakeRecordHead(std::string_view block, PageIndex page, bool present, bool continues);
 
 // Bytes of a page's record.

@@ -60,6 +60,7 @@ std::array<std::byte, kSaveMagicBytes> EncodeSaveMagic(ImageState state);
 SaveHeader DecodeSaveHeader(std::span<const std::byte, kSaveHeaderBytes> bytes, std::string_view file);
 
 // XXH3-64 of everything before the stream, as header_hash wants it: the field zero, the magic as when complete.
+// REQUIRES: at least kSaveHeaderBytes.
 std::uint64_t HashBeforeStream(std::span<const std::byte> header_and_description);
 
 // Description, NUL, and padding: what follows the header. 64 KiB of padding lets the text be edited in place to

@@ -314,19 +314,8 @@ bool StreamContents::HasCapability(std::string_view name) const {
   return std::ranges::find(capabilities, name) != capabilities.end();
 }
 
-namespace {
-
-class NoPages : public PageSink {
- public:
-  void OnBlocks(const std::vector<StreamBlock>&) override {}
-  std::span<std::byte> PageTarget(std::size_t, PageIndex) override { return {}; }
-  void OnZeroPage(std::size_t, PageIndex) override {}
-};
-
-}  // namespace
-
 StreamContents ReadStreamHead(ByteSource& source) {
-  NoPages sink;
+  PassOverPages sink;
   return Walker(source, sink).WalkHead();
 }
 

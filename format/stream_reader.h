@@ -60,6 +60,14 @@ class PageSink {
   virtual void OnZeroPage(std::size_t block, PageIndex page) = 0;
 };
 
+// Takes no page.
+class PassOverPages : public PageSink {
+ public:
+  void OnBlocks(const std::vector<StreamBlock>&) override {}
+  std::span<std::byte> PageTarget(std::size_t, PageIndex) override { return {}; }
+  void OnZeroPage(std::size_t, PageIndex) override {}
+};
+
 struct StreamContents {
   StreamFrame frame;
   std::vector<std::string> capabilities;

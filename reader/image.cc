@@ -8,6 +8,7 @@
 #include <array>
 
 #include "format/bytes.h"
+#include "io/direct_alignment.h"
 #include "reader/file_source.h"
 
 namespace vmsave {
@@ -15,11 +16,9 @@ namespace {
 
 constexpr std::uint32_t kMaxDescriptionBytes = 64 << 20;
 
-class NoPages : public PageSink {
- public:
-  void OnBlocks(const std::vector<StreamBlock>&) override {}
-  std::span<std::byte> PageTarget(std::size_t, PageIndex) override { return {}; }
-  void OnZeroPage(std::size_t, PageIndex) override {}
+struct FileExtent {
+  FileOffset offset;
+  ByteCount length;
 };
 
 FileDescriptor OpenRegularFile(const std::string& path) {
@@ -115,7 +114,7 @@ void Image::ReadStream() {
   if (contents_.HasCapability(kIgnoreSharedCapability)) Refuse("it was saved with x-ignore-shared: it holds no RAM");
   if (!mapped) return;
   FileSource whole(file_, stream_start_, stream_end_);
-  NoPages sink;
+  PassOverPages sink;
   contents_ = ReadStreamUpToDevices(whole, sink);
   const FileOffset device_state_start = whole.position();
   device_state_ = ReadDeviceState(whole);
@@ -135,12 +134,26 @@ void Image::CheckPagesLieInFile() const {
   }
 }
 
+// A table that leaves something out would let damage there pass.
 void Image::CheckTableMatchesBlocks() const {
-  const auto same = [](const StreamBlock& block, const HashedBlock& hashed) {
+  const auto same_block = [](const StreamBlock& block, const HashedBlock& hashed) {
     return block.name == hashed.name && block.length == hashed.length;
   };
-  if (!std::ranges::equal(contents_.blocks, integrity_->blocks, same)) {
+  if (!std::ranges::equal(contents_.blocks, integrity_->blocks, same_block)) {
     Refuse("its integrity table is of other RAM blocks than its stream");
+  }
+  FileOffset begin = stream_start_;
+  std::vector<FileExtent> metadata;
+  for (const StreamBlock& block : contents_.blocks) {
+    metadata.push_back({begin, block.mapped_ram->bitmap_offset + ByteCount{BitmapBytes(block.pages())} - begin});
+    begin = block.mapped_ram->pages_offset + block.length;
+  }
+  metadata.push_back({begin, stream_end_ - begin});
+  const auto same_extent = [](const FileExtent& extent, const HashedRange& hashed) {
+    return extent.offset == hashed.offset && extent.length == hashed.length;
+  };
+  if (!std::ranges::equal(metadata, integrity_->ranges, same_extent)) {
+    Refuse("its integrity table does not cover its block list, bitmaps and device state");
   }
 }
 
@@ -153,8 +166,10 @@ ByteCount Image::disk_usage() const {
 FileDescriptor Image::OpenForPages(CacheUse cache) const {
   // By way of the open descriptor, so that it is the same file whatever happened to its name.
   const std::string same_file = fmt::format("/proc/self/fd/{}", file_.number());
-  FileDescriptor opened = cache == CacheUse::kBypass ? OpenDirect(same_file, O_RDONLY) : OpenFile(same_file, O_RDONLY);
-  return std::move(opened).Renamed(path_);
+  if (cache == CacheUse::kPageCache) return OpenFile(same_file, O_RDONLY).Renamed(path_);
+  FileDescriptor direct = OpenDirectAt(FileDescriptor(), same_file, O_RDONLY, path_);
+  AskDirectAlignment(direct);  // refuses one that images are not aligned for
+  return direct;
 }
 
 }  // namespace vmsave
