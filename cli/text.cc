@@ -2,8 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <CLI/CLI.hpp>
 #include <array>
-#include <charconv>
 #include <cmath>
 
 namespace vmsave {
@@ -34,19 +34,14 @@ std::string FormatSeconds(double seconds) {
 }
 
 ByteCount ParseBytes(std::string_view text, std::string_view what) {
-  std::uint64_t number = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
-  std::string_view unit(end, static_cast<std::size_t>(text.data() + text.size() - end));
-  for (const std::string_view suffix : {"iB", "B"}) {
-    if (unit.size() > 1 && unit.ends_with(suffix)) unit.remove_suffix(suffix.size());
+  std::string number(text);
+  std::uint64_t bytes = 0;
+  try {
+    if (CLI::AsSizeValue(false)(number).empty() && CLI::detail::lexical_cast(number, bytes)) return ByteCount{bytes};
+  } catch (const CLI::Error&) {
+    bytes = 0;  // an unknown unit, or no number: told below
   }
-  constexpr std::string_view kPrefixes = "KMGT";
-  const std::size_t power = unit.empty() ? 0 : kPrefixes.find(unit[0] & ~0x20) + 1;
-  const unsigned shift = static_cast<unsigned>(10 * power);
-  if (error != std::errc() || unit.size() > 1 || (!unit.empty() && power == 0) || number > ~std::uint64_t{0} >> shift) {
-    throw Error(ErrorKind::kUsage, what, fmt::format("\"{}\" is not a size", text), "write it as 512M or 4G");
-  }
-  return ByteCount{number << shift};
+  throw Error(ErrorKind::kUsage, what, fmt::format("\"{}\" is not a size", text), "write it as 512M or 4G");
 }
 
 }  // namespace vmsave

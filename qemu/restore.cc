@@ -166,6 +166,7 @@ class Restore {
     std::vector<MappedBackend> ram = MapBackends(qmp_, QueryMemoryBackends(qmp_), MemoryMapping::Access::kReadWrite);
     CheckBlocksMatch(ram, image_);
     std::vector<LoadTarget> targets;
+    targets.reserve(image_.contents().blocks.size());
     std::vector<MemoryMapping> private_memory;
     for (const StreamBlock& block : image_.contents().blocks) {
       const auto mapped = std::ranges::find(ram, block.name, &MappedBackend::block_name);
@@ -180,6 +181,7 @@ class Restore {
     summary_.present = CountPresent(loaded.contents);
     progress_.Begin("device state", ByteCount{0});
     std::vector<BlockMemory> to_send;
+    to_send.reserve(targets.size());
     for (const LoadTarget& target : targets) {
       to_send.push_back(target.backing != nullptr ? BlockMemory{} : BlockMemory{target.memory});
     }

@@ -57,30 +57,22 @@ void CheckSpace(const NewFile& file, const std::vector<MappedBackend>& ram) {
               "free some space, or choose another directory");
 }
 
-// The guest stands still while this lives, if it ran before; the destructor lets it go on.
+// Whether and since when the guest stands still for us.
 class StoppedGuest {
  public:
   StoppedGuest(QmpClient& qmp, bool was_running) : qmp_(qmp), was_running_(was_running) {
-    if (!was_running) return;
-    qmp.Execute("stop");
+    if (was_running) qmp.Execute("stop");
     stopped_at_ = Clock::now();
   }
-  StoppedGuest(const StoppedGuest&) = delete;
-  StoppedGuest& operator=(const StoppedGuest&) = delete;
-  ~StoppedGuest() {
-    if (!was_running_ || settled_) return;
-    try {
-      qmp_.IgnoreInterrupt();
-      qmp_.Execute("cont");
-    } catch (const std::exception& error) {
-      fmt::print(stderr, "vmsave: the guest could not be resumed: {}\n", error.what());
-    }
+
+  // The save failed: the guest goes on as before. Throws where that fails too.
+  void Undo() {
+    qmp_.IgnoreInterrupt();
+    if (was_running_) qmp_.Execute("cont");
   }
 
-  // The image is complete: what becomes of the guest is not for the destructor to say any more. Returns how long it
-  // stood still.
+  // The image is complete. Returns how long the guest stood still.
   std::chrono::duration<double> Settle(AfterSave after) {
-    settled_ = true;
     qmp_.IgnoreInterrupt();
     if (after == AfterSave::kQuit) Quit();
     if (after == AfterSave::kResume && was_running_) qmp_.Execute("cont");
@@ -97,7 +89,6 @@ class StoppedGuest {
 
   QmpClient& qmp_;
   bool was_running_;
-  bool settled_ = false;
   Clock::time_point stopped_at_;
 };
 
@@ -142,6 +133,27 @@ WriteTotals WriteImage(NewFile& file, const GuestImage& image, const SaveOptions
   return totals;
 }
 
+WriteTotals SaveStopped(QmpClient& qmp, const GuestFacts& guest, const std::vector<MappedBackend>& ram, NewFile& file,
+                        const SaveOptions& options, Progress& progress, const Interrupt& interrupt) {
+  progress.Begin("device state", ByteCount{0});
+  const CapturedState state = CaptureDevices(qmp, MappedBlockNames(ram), interrupt);
+  GuestImage image = MakeImage(state, ram);
+  image.description = options.description.value_or(MakeDescription(guest));
+  image.was_running = options.record_running.value_or(guest.running());
+  return WriteImage(file, image, options, progress, interrupt);
+}
+
+// A guest that stays paused is worse than the failure that led to it: then both are told.
+void UndoStop(StoppedGuest& stopped, const std::exception& failure) {
+  try {
+    stopped.Undo();
+  } catch (const std::exception& undo_failure) {
+    throw Error(ErrorKind::kFailed, failure.what(),
+                fmt::format("and the guest could not be resumed: {}", undo_failure.what()),
+                "if that QEMU is still there, resume it: QMP cont");
+  }
+}
+
 }  // namespace
 
 SaveSummary SaveGuest(QmpClient& qmp, const SaveOptions& options, Progress& progress, const Interrupt& interrupt) {
@@ -154,15 +166,14 @@ SaveSummary SaveGuest(QmpClient& qmp, const SaveOptions& options, Progress& prog
   interrupt.Check();
 
   StoppedGuest stopped(qmp, guest.running());
-  progress.Begin("device state", ByteCount{0});
-  const CapturedState state = CaptureDevices(qmp, MappedBlockNames(ram), interrupt);
-  GuestImage image = MakeImage(state, ram);
-  image.description = options.description.value_or(MakeDescription(guest));
-  image.was_running = options.record_running.value_or(guest.running());
-
   SaveSummary summary;
   summary.guest = guest.name;
-  summary.totals = WriteImage(file, image, options, progress, interrupt);
+  try {
+    summary.totals = SaveStopped(qmp, guest, ram, file, options, progress, interrupt);
+  } catch (const std::exception& failure) {
+    UndoStop(stopped, failure);
+    throw;
+  }
   summary.paused = stopped.Settle(options.after);
   summary.elapsed = Clock::now() - start;
   return summary;

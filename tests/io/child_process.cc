@@ -32,15 +32,18 @@ namespace {
 }
 
 bool WriteText(const std::string& path, const std::string& text) {
-  const FileDescriptor file = OpenFile(path, O_WRONLY);
-  return ::write(file.number(), text.data(), text.size()) == static_cast<ssize_t>(text.size());
+  const FileDescriptor file(::open(path.c_str(), O_WRONLY | O_CLOEXEC), path);
+  return file.valid() && ::write(file.number(), text.data(), text.size()) == static_cast<ssize_t>(text.size());
 }
 
 // Without privileges, mounting takes a user namespace in which this user is root.
 bool EnterMountNamespace() {
-  const std::string uid_map = "0 " + std::to_string(::getuid()) + " 1";
+  const std::string uid_map = "0 " + std::to_string(::geteuid()) + " 1";
+  const std::string gid_map = "0 " + std::to_string(::getegid()) + " 1";
   if (::unshare(CLONE_NEWNS) == 0) return true;
-  return ::unshare(CLONE_NEWUSER | CLONE_NEWNS) == 0 && WriteText("/proc/self/uid_map", uid_map);
+  // The kernel takes the map of groups only from one who has given up setgroups(2).
+  return ::unshare(CLONE_NEWUSER | CLONE_NEWNS) == 0 && WriteText("/proc/self/setgroups", "deny") &&
+         WriteText("/proc/self/uid_map", uid_map) && WriteText("/proc/self/gid_map", gid_map);
 }
 
 }  // namespace

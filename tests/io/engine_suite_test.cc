@@ -5,6 +5,9 @@
 #include <sys/resource.h>
 
 #include <algorithm>
+#include <filesystem>
+#include <memory>
+#include <ostream>
 #include <set>
 #include <string>
 #include <vector>
@@ -16,6 +19,12 @@
 #include "tests/scratch_directory.h"
 
 namespace vmsave {
+
+// What GoogleTest calls the parameter.
+static void PrintTo(EngineKind kind, std::ostream* out) {
+  *out << EngineName(kind);
+}
+
 namespace {
 
 constexpr std::size_t kMebibyte = std::size_t{1} << 20;
