@@ -11,7 +11,6 @@ namespace vmsave {
 namespace {
 
 constexpr unsigned kMostDefaultChannels = 8;
-constexpr const char* kVersion = "0.1.0";
 constexpr const char* kExitStatus =
     "Exit status: 0 done, 1 failed, 2 wrong usage, 3 damaged or refused image, 130 interrupted.";
 
@@ -59,7 +58,7 @@ int RunProgram(const std::string& program, const std::function<int()>& body) {
 
 std::unique_ptr<CLI::App> MakeApp(const std::string& program, const std::string& purpose) {
   auto app = std::make_unique<CLI::App>(purpose, program);
-  app->set_version_flag("--version", fmt::format("{} {}", program, kVersion));
+  app->set_version_flag("--version", fmt::format("{} {}", program, VMSAVE_VERSION));
   app->footer(kExitStatus);
   app->get_formatter()->column_width(34);
   return app;

@@ -5,6 +5,7 @@
 #include <CLI/CLI.hpp>
 #include <array>
 #include <cmath>
+#include <limits>
 
 namespace vmsave {
 
@@ -34,13 +35,16 @@ std::string FormatSeconds(double seconds) {
 }
 
 ByteCount ParseBytes(std::string_view text, std::string_view what) {
+  // What CLI11 makes of a number that does not fit.
+  constexpr std::uint64_t kTooLarge = std::numeric_limits<std::uint64_t>::max();
   std::string number(text);
-  std::uint64_t bytes = 0;
+  std::uint64_t bytes = kTooLarge;
   try {
-    if (CLI::AsSizeValue(false)(number).empty() && CLI::detail::lexical_cast(number, bytes)) return ByteCount{bytes};
+    if (!CLI::AsSizeValue(false)(number).empty() || !CLI::detail::lexical_cast(number, bytes)) bytes = kTooLarge;
   } catch (const CLI::Error&) {
-    bytes = 0;  // an unknown unit, or no number: told below
+    bytes = kTooLarge;  // an unknown unit, or no number
   }
+  if (bytes != kTooLarge) return ByteCount{bytes};
   throw Error(ErrorKind::kUsage, what, fmt::format("\"{}\" is not a size", text), "write it as 512M or 4G");
 }
 
