@@ -63,6 +63,9 @@ SaveHeader DecodeSaveHeader(std::span<const std::byte, kSaveHeaderBytes> bytes, 
 // REQUIRES: at least kSaveHeaderBytes.
 std::uint64_t HashBeforeStream(std::span<const std::byte> header_and_description);
 
+// A reader takes no more than this of description, cookie and padding together; a writer of the description alone half.
+inline constexpr std::uint32_t kMaxDescriptionBytes = 64 << 20;
+
 // Description, NUL, and padding: what follows the header. 64 KiB of padding lets the text be edited in place to
 // something longer.
 std::vector<std::byte> EncodeDescription(std::string_view description);

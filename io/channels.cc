@@ -2,6 +2,7 @@
 
 #include <exception>
 #include <mutex>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -17,19 +18,26 @@ void RunChannels(unsigned count, const Interrupt& interrupt, const std::function
   std::atomic<bool> failed = false;
   std::mutex mutex;
   std::exception_ptr first_failure;
+  const auto keep_failure = [&](std::exception_ptr failure) {
+    const std::lock_guard lock(mutex);
+    if (!first_failure) first_failure = std::move(failure);
+    failed.store(true, std::memory_order_relaxed);
+  };
+  const auto run = [&](unsigned channel) {
+    try {
+      body(ChannelContext(channel, failed, interrupt));
+    } catch (...) {
+      keep_failure(std::current_exception());
+    }
+  };
   {
     std::vector<std::jthread> threads;
     threads.reserve(count);
-    for (unsigned channel = 0; channel < count; ++channel) {
-      threads.emplace_back([&, channel] {
-        try {
-          body(ChannelContext(channel, failed, interrupt));
-        } catch (...) {
-          const std::lock_guard lock(mutex);
-          if (!first_failure) first_failure = std::current_exception();
-          failed.store(true, std::memory_order_relaxed);
-        }
-      });
+    try {
+      for (unsigned channel = 0; channel < count; ++channel) threads.emplace_back(run, channel);
+    } catch (const std::system_error& error) {
+      keep_failure(std::make_exception_ptr(
+          Error::FromErrno("cannot start a channel's thread", error.code().value(), "use fewer with --parallel")));
     }
   }
   if (first_failure) std::rethrow_exception(first_failure);

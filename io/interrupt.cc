@@ -11,12 +11,17 @@
 namespace vmsave {
 namespace {
 
+// A reader of our output that went away, and a limit on file sizes: both come as errors of the calls as well, and must
+// not end a program that has a guest standing still.
+constexpr std::array kBecomeErrors{SIGPIPE, SIGXFSZ};
+
 sigset_t StoppingSignals() {
   sigset_t signals;
   sigemptyset(&signals);
   sigaddset(&signals, SIGINT);
   sigaddset(&signals, SIGTERM);
   sigaddset(&signals, SIGHUP);
+  sigaddset(&signals, SIGQUIT);
   return signals;
 }
 
@@ -31,6 +36,7 @@ Interrupt::Interrupt(FileDescriptor readable_when_requested) : fd_(std::move(rea
 Interrupt Interrupt::FromSignals() {
   const sigset_t signals = StoppingSignals();
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  for (const int signal : kBecomeErrors) ::signal(signal, SIG_IGN);
   return Interrupt(FileDescriptor(::signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK), "signalfd"));
 }
 
@@ -57,6 +63,7 @@ bool Interrupt::WaitReadable(int fd, int timeout_ms) const {
 void UnblockSignals() {
   const sigset_t signals = StoppingSignals();
   pthread_sigmask(SIG_UNBLOCK, &signals, nullptr);
+  for (const int signal : kBecomeErrors) ::signal(signal, SIG_DFL);
 }
 
 }  // namespace vmsave

@@ -14,9 +14,9 @@ class Interrupt {
   // Any readable descriptor: a signalfd, or an eventfd.
   explicit Interrupt(FileDescriptor readable_when_requested);
 
-  // Blocks SIGINT, SIGTERM and SIGHUP for the calling thread and all threads that it starts later, and turns them into
-  // a request. Call before the first thread starts. A program started afterwards must unblock them (see
-  // UnblockSignals).
+  // Blocks SIGINT, SIGTERM, SIGHUP and SIGQUIT for the calling thread and all threads that it starts later, and turns
+  // them into a request; ignores SIGPIPE and SIGXFSZ, which come as errors of the calls too. Call before the first
+  // thread starts. A program started afterwards must get them back (see UnblockSignals).
   static Interrupt FromSignals();
 
   bool requested() const;
@@ -34,7 +34,7 @@ class Interrupt {
   FileDescriptor fd_;
 };
 
-// Puts the signals that FromSignals blocked back, for a child between fork and exec. Async-signal-safe.
+// Puts the signals that FromSignals changed back, for a child between fork and exec. Async-signal-safe.
 void UnblockSignals();
 
 }  // namespace vmsave

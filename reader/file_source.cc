@@ -8,7 +8,7 @@
 namespace vmsave {
 namespace {
 
-constexpr std::size_t kMetadataBufferBytes = 64 * 1024;
+constexpr std::size_t kMetadataBufferBytes = std::size_t{64} * 1024;
 constexpr std::uint64_t kPieceBytes = 1 << 20;
 constexpr unsigned kPiecesAhead = 8;
 

@@ -14,7 +14,10 @@
 namespace vmsave {
 namespace {
 
-constexpr std::uint32_t kMaxDescriptionBytes = 64 << 20;
+constexpr std::uint64_t kMaxTableBytesBesidesHashes = 2 << 20;  // ranges, names and lengths of as many blocks as can be
+
+constexpr std::size_t kExtensionOffset = 36;
+constexpr std::string_view kExtensionMagic = "VMS3";
 
 struct FileExtent {
   FileOffset offset;
@@ -79,6 +82,10 @@ void Image::ReadHeader() {
   header_ = DecodeSaveHeader(bytes, path_);
   if (header_->state == ImageState::kPartial) Refuse("it is incomplete: the save that wrote it did not finish");
   kind_ = KindOf(*header_);
+  // One flipped bit makes this of version 3: what libvirt writes has zeros there.
+  if (kind_ == ImageKind::kLibvirtSparse && AsText(std::span(bytes).subspan(kExtensionOffset, 4)) == kExtensionMagic) {
+    Refuse("it says version 2, but has version 3's fields");
+  }
   stream_start_ = header_->stream_start();
   if (header_->data_length > kMaxDescriptionBytes) Refuse("its description is too long");
   if (stream_start_ > stream_end_) Refuse("it ends within its description");
@@ -100,6 +107,10 @@ void Image::ReadIntegrityTable() {
   stream_end_ = extension.stream_end;
   if (extension.integrity_length == ByteCount{0}) return;
   if (extension.integrity_offset < stream_end_) Refuse("its integrity table overlaps its stream");
+  // A hash takes 8 bytes and is of a page at least; all pages lie in front of the stream's end.
+  if (extension.integrity_length.value() > stream_end_.value() / kPageBytes * 8 + kMaxTableBytesBesidesHashes) {
+    Refuse("its integrity table is longer than its pages can need");
+  }
   std::vector<std::byte> table(extension.integrity_length.value());
   ReadAt(file_, table, extension.integrity_offset);
   integrity_ = DecodeIntegrityTable(table, path_);
@@ -161,6 +172,12 @@ ByteCount Image::disk_usage() const {
   struct stat status {};
   if (::fstat(file_.number(), &status) != 0) throw Error::FromErrno(fmt::format("cannot look at {}", path_), errno);
   return ByteCount{static_cast<std::uint64_t>(status.st_blocks) * 512};
+}
+
+void Image::RefuseCompressed() const {
+  if (kind_ != ImageKind::kCompressed) return;
+  Refuse(fmt::format("its body is compressed with {}, which vmsave does not read", BodyFormatName(header_->format)),
+         "restore it with virsh restore");
 }
 
 FileDescriptor Image::OpenForPages(CacheUse cache) const {

@@ -53,6 +53,9 @@ class Image {
   // Version 3 with checksums only.
   const std::optional<IntegrityTable>& integrity() const { return integrity_; }
 
+  // Throws Error{kDamaged} for a compressed image: its body is for other programs.
+  void RefuseCompressed() const;
+
   ByteCount file_length() const { return length_; }
   ByteCount disk_usage() const;
 

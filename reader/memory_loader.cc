@@ -1,5 +1,9 @@
 #include "reader/memory_loader.h"
 
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
 #include <cstring>
 
 #include "io/sparse_file.h"
@@ -11,20 +15,21 @@ namespace {
 
 constexpr std::size_t kChunksInFlight = 4;
 
-// Makes bytes [begin, end) of the target zero, and holes where it held data.
+// False where the file has but a hole there. It is not asked where the data end: for that the kernel walks over all of
+// them, and so for each absent run of a block whose file is full of data.
+bool HoldsData(const FileDescriptor& file, FileRange range) {
+  const off_t data = ::lseek(file.number(), static_cast<off_t>(range.begin.value()), SEEK_DATA);
+  if (data < 0) return errno != ENXIO;
+  return FileOffset{static_cast<std::uint64_t>(data)} < range.end;
+}
+
+// Makes bytes [begin, end) of the target zero, and a hole where it held data.
 void Clear(const LoadTarget& target, std::uint64_t begin, std::uint64_t end) {
-  const std::span<std::byte> memory = target.memory.subspan(begin, end - begin);
-  if (target.backing == nullptr) {
-    std::memset(memory.data(), 0, memory.size());
-    return;
+  if (target.backing != nullptr) {
+    const FileRange range{target.backing_start + ByteCount{begin}, target.backing_start + ByteCount{end}};
+    if (!HoldsData(*target.backing, range) || PunchHole(*target.backing, range)) return;
   }
-  const FileOffset stop = target.backing_start + ByteCount{end};
-  auto data = NextData(*target.backing, target.backing_start + ByteCount{begin}, stop);
-  for (; data; data = NextData(*target.backing, data->end, stop)) {
-    if (PunchHole(*target.backing, *data)) continue;
-    const std::uint64_t from = (data->begin - target.backing_start).value();
-    std::memset(target.memory.data() + from, 0, (data->end - data->begin).value());
-  }
+  std::memset(target.memory.data() + begin, 0, end - begin);
 }
 
 void ClearAbsentPages(const WorkChunk& chunk, const PageBitmap& present, const LoadTarget& target) {
@@ -69,6 +74,12 @@ class TargetSink : public PageSink {
   explicit TargetSink(const std::vector<LoadTarget>& targets) : targets_(targets) {}
 
   void OnBlocks(const std::vector<StreamBlock>& blocks) override {
+    const auto fits = [](const StreamBlock& block, const LoadTarget& target) {
+      return block.length.value() == target.memory.size();
+    };
+    if (!std::ranges::equal(blocks, targets_, fits)) {
+      throw Error(ErrorKind::kDamaged, "cannot load the image", "its block list changed while it was read");
+    }
     for (const StreamBlock& block : blocks) present_.emplace_back(block.pages());
   }
 
@@ -114,6 +125,7 @@ LoadedRam LoadStream(const Image& image, const std::vector<LoadTarget>& targets,
 
 LoadedRam LoadImage(const Image& image, const std::vector<LoadTarget>& targets, const ReadOptions& options,
                     PageChecks checks, Progress& progress, const Interrupt& interrupt) {
+  image.RefuseCompressed();
   if (!image.has_fixed_offsets()) return LoadStream(image, targets, options, progress, interrupt);
   LoadFixedOffsets(image, targets, options, checks, progress, interrupt);
   return {image.contents(), {image.device_state().begin(), image.device_state().end()}};

@@ -1,7 +1,6 @@
 // Reads an image's RAM into memory: the guest's own, where it can be reached, or fresh memory.
 #pragma once
 
-#include <map>
 #include <string>
 #include <vector>
 

@@ -33,7 +33,11 @@ std::vector<PageBitmap> FindStreamPages(const Image& image, const ReadOptions& o
                          interrupt);
   PresenceSink sink;
   ReadStreamUpToDevices(source, sink);
-  return sink.Take();
+  std::vector<PageBitmap> present = sink.Take();
+  if (present.size() != image.contents().blocks.size()) {
+    throw Error(ErrorKind::kDamaged, "cannot use " + image.path(), "its block list changed while it was read");
+  }
+  return present;
 }
 
 }  // namespace vmsave

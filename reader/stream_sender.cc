@@ -106,6 +106,7 @@ void ByteSink::Write(std::span<const std::byte> bytes) {
 
 void SendImage(const Image& image, ByteSink& sink, const ReadOptions& options, PageChecks checks, Progress& progress,
                const Interrupt& interrupt) {
+  image.RefuseCompressed();
   if (image.has_fixed_offsets()) {
     SendFixedOffsets(image, sink, options, checks, progress, interrupt);
   } else {

@@ -59,7 +59,9 @@ void VerifyStreamEnd(const Image& image) {
       return;
     }
   }
-  ThrowDamaged(image, "it is truncated: QEMU's stream in it has no end");
+  throw Error(ErrorKind::kDamaged, fmt::format("{} is damaged", image.path()),
+              "it is truncated: QEMU's stream in it has no end",
+              "restore from another copy; if the guest ran with suppress-vmdesc=on, use --verify off");
 }
 
 class ParallelVerify {
@@ -116,6 +118,7 @@ void VerifyMetadata(const Image& image) {
 }
 
 VerifyReport Verify(const Image& image, const ReadOptions& options, Progress& progress, const Interrupt& interrupt) {
+  image.RefuseCompressed();
   VerifyReport report;
   report.has_checksums = image.integrity().has_value();
   try {

@@ -24,6 +24,7 @@ void ScanPages(const RamBlock& block, std::uint64_t first, std::uint64_t end, Pa
 
 WorkPlan PlanWork(const std::vector<RamBlock>& blocks) {
   std::vector<std::uint64_t> pages;
+  pages.reserve(blocks.size());
   for (const RamBlock& block : blocks) pages.push_back(block.pages());
   return WorkPlan(pages);
 }
@@ -35,12 +36,23 @@ std::vector<PageBitmap> EmptyBitmaps(const std::vector<RamBlock>& blocks) {
   return bitmaps;
 }
 
-void ScanChunk(const RamBlock& block, const WorkChunk& chunk, PageBitmap& present) {
+std::optional<TouchedRange> ChunkScanner::Touched(const RamBlock& block, std::uint64_t from) {
+  if (block_ == &block && from >= last_.begin && from < last_.end) return TouchedRange{from, last_.end};
+  const std::optional<TouchedRange> found = NextTouched(block, from);
+  if (found) {
+    block_ = &block;
+    last_ = *found;
+  }
+  return found;
+}
+
+void ChunkScanner::Scan(const RamBlock& block, const WorkChunk& chunk, PageBitmap& present) {
   const std::uint64_t end = chunk.end_page * kPageBytes;
-  auto range = NextTouched(block, chunk.first_page * kPageBytes);
+  auto range = Touched(block, chunk.first_page * kPageBytes);
   while (range && range->begin < end) {
     ScanPages(block, range->begin / kPageBytes, std::min(range->end, end) / kPageBytes, present);
-    range = NextTouched(block, range->end);
+    if (range->end >= end) return;
+    range = Touched(block, range->end);
   }
 }
 

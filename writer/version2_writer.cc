@@ -31,11 +31,12 @@ std::vector<PageBitmap> FindPresentPages(const GuestImage& guest, unsigned chann
   WorkQueue queue(plan.chunk_count());
   progress.Begin("looking for zero pages", guest.ram_length());
   RunChannels(channels, interrupt, [&](const ChannelContext& context) {
+    ChunkScanner scanner;
     while (context.GoOn()) {
       const auto number = queue.Take();
       if (!number) break;
       const WorkChunk chunk = plan.chunk(*number);
-      ScanChunk(guest.blocks[chunk.block], chunk, present[chunk.block]);
+      scanner.Scan(guest.blocks[chunk.block], chunk, present[chunk.block]);
       progress.Advance(chunk.length());
     }
   });
@@ -93,6 +94,7 @@ void WriteStream(const NewFile& file, const LegacyStream& stream, const WriteOpt
   std::vector<std::byte> tail(stream.length().value() - whole);
   stream.Make(FileOffset{whole}, tail);
   WriteAt(file.buffered(), tail, FileOffset{whole});
+  progress.Advance(ByteCount{tail.size()});
 }
 
 }  // namespace

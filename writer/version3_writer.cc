@@ -79,11 +79,12 @@ class Version3Writer {
     RunChannels(options_.channels, interrupt, [&](const ChannelContext& context) {
       const auto engine = MakeEngine(options_.engine, depth);
       Xxh3Stream hash;
+      ChunkScanner scanner;
       while (context.GoOn()) {
         const auto number = queue.Take();
         if (!number) break;
         const WorkChunk chunk = plan_.chunk(*number);
-        SaveChunk(chunk, *engine, hash);
+        SaveChunk(chunk, *engine, scanner, hash, context);
         progress.Advance(chunk.length());
       }
       engine->Drain();
@@ -91,13 +92,16 @@ class Version3Writer {
   }
 
   // Scan, hash while the pages are in the cache, and write the runs of present pages without copying them.
-  void SaveChunk(const WorkChunk& chunk, IoEngine& engine, Xxh3Stream& hash) {
+  void SaveChunk(const WorkChunk& chunk, IoEngine& engine, ChunkScanner& scanner, Xxh3Stream& hash,
+                 const ChannelContext& context) {
     const RamBlock& block = guest_.blocks[chunk.block];
     PageBitmap& present = present_[chunk.block];
-    ScanChunk(block, chunk, present);
+    scanner.Scan(block, chunk, present);
     if (options_.checksums) HashChunk(chunk, hash);
     auto run = present.NextPresent(chunk.first_page, chunk.end_page);
     for (; run; run = present.NextPresent(run->first + run->count, chunk.end_page)) {
+      // A chunk may take hundreds of writes: on a slow disk the operator does not wait for all of them.
+      if (engine.full() && !context.GoOn()) return;
       if (engine.full()) engine.Wait();
       const FileOffset offset = layout_.blocks[chunk.block].pages_offset + PagesToBytes(PageIndex{run->first});
       engine.SubmitWrite(file_.pages(), block.memory.subspan(run->first * kPageBytes, run->count * kPageBytes), offset);
