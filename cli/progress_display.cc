@@ -18,10 +18,14 @@ constexpr auto kInterval = std::chrono::milliseconds(200);
 constexpr int kBarWidth = 30;
 constexpr std::string_view kClearLine = "\r\x1b[K";
 
-void PrintLine(const nlohmann::json& object) {
+void Write(std::FILE* stream, const std::string& text) {
+  std::fputs(text.c_str(), stream);
+  std::fflush(stream);
+}
+
+void PrintJson(const nlohmann::json& object) {
   // A path or an error text may hold bytes that are no UTF-8.
-  fmt::print("{}\n", object.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
-  std::fflush(stdout);
+  PrintLine(stdout, object.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
 }
 
 double Share(const Progress& progress) {
@@ -51,6 +55,10 @@ nlohmann::json AsJson(const Progress& progress, double seconds) {
 }
 
 }  // namespace
+
+void PrintLine(std::FILE* stream, const std::string& line) {
+  Write(stream, line + "\n");
+}
 
 ProgressStyle ParseProgressStyle(const std::string& name) {
   if (name == "bar") return ProgressStyle::kBar;
@@ -84,9 +92,9 @@ void ProgressDisplay::Show() {
   }
   const double seconds = std::chrono::duration<double>(Clock::now() - phase_start_).count();
   if (style_ == ProgressStyle::kJson) {
-    PrintLine(AsJson(progress_, seconds));
+    PrintJson(AsJson(progress_, seconds));
   } else {
-    fmt::print(stderr, "{}{}", kClearLine, Bar(progress_, seconds));
+    Write(stderr, fmt::format("{}{}", kClearLine, Bar(progress_, seconds)));
   }
 }
 
@@ -94,18 +102,18 @@ void ProgressDisplay::Stop() {
   if (!thread_.joinable()) return;
   thread_.request_stop();
   thread_.join();
-  if (style_ == ProgressStyle::kBar) fmt::print(stderr, "{}", kClearLine);
+  if (style_ == ProgressStyle::kBar) Write(stderr, std::string(kClearLine));
 }
 
 void ProgressDisplay::Completed(const nlohmann::json& totals) {
   Stop();
-  if (style_ == ProgressStyle::kJson) PrintLine({{"completed", totals}});
+  if (style_ == ProgressStyle::kJson) PrintJson({{"completed", totals}});
 }
 
 void ProgressDisplay::Failed(const std::string& error) {
   Stop();
   if (style_ != ProgressStyle::kJson) return;
-  PrintLine({{"failed", {{"error", error}, {"done", progress_.done().value()}, {"total", progress_.total().value()}}}});
+  PrintJson({{"failed", {{"error", error}, {"done", progress_.done().value()}, {"total", progress_.total().value()}}}});
 }
 
 }  // namespace vmsave

@@ -1,7 +1,9 @@
 // Shows the progress of long work: a bar on a terminal, or JSON lines for scripts.
 #pragma once
 
+#include <chrono>
 #include <condition_variable>
+#include <cstdio>
 #include <mutex>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -15,6 +17,10 @@ enum class ProgressStyle { kOff, kBar, kJson };
 
 // "auto" (a bar where standard error is a terminal), "bar", "json", "off".
 ProgressStyle ParseProgressStyle(const std::string& name);
+
+// Writes a line and passes over errors: what nobody reads any more must not end a program that has a guest in its
+// hands.
+void PrintLine(std::FILE* stream, const std::string& line);
 
 // Draws from construction to Stop, on a thread of its own: the bar on standard error, JSON on standard output.
 class ProgressDisplay {

@@ -92,8 +92,9 @@ std::string AsText(const RestoreSummary& summary, const std::string& guest) {
   const std::string present =
       summary.present == ByteCount{0} ? "" : fmt::format(", {} present", FormatBytes(summary.present));
   const std::string why = summary.why_not_faster.empty() ? "" : fmt::format(" ({})", summary.why_not_faster);
-  return fmt::format("restored {}: {} RAM{}, {}, via {}{}, {}", guest, FormatBytes(summary.ram), present,
-                     FormatSeconds(summary.elapsed.count()), RestoreWayName(summary.way), why,
+  const std::string unchecked = summary.pages_unchecked ? ", checksums of its pages not looked at" : "";
+  return fmt::format("restored {}: {} RAM{}, {}, via {}{}{}, {}", guest, FormatBytes(summary.ram), present,
+                     FormatSeconds(summary.elapsed.count()), RestoreWayName(summary.way), why, unchecked,
                      summary.running ? "running" : "paused");
 }
 
@@ -102,6 +103,7 @@ nlohmann::json AsJson(const RestoreSummary& summary, const Options& options) {
           {"via", RestoreWayName(summary.way)},
           {"ram_bytes", summary.ram.value()},
           {"present_bytes", summary.present.value()},
+          {"pages_unchecked", summary.pages_unchecked},
           {"seconds", summary.elapsed.count()},
           {"running", summary.running}};
 }
@@ -122,17 +124,23 @@ class Program {
       if (!options_.command.empty()) CheckCommandFits(image_, ReadCommand(options_.command));
       VerifyFirst(image_, options_, restore_, progress, interrupt);
       progress.Begin("starting QEMU", ByteCount{0});
-      if (!options_.command.empty()) process.emplace(options_.command, interrupt).WaitReady();
+      if (!options_.command.empty()) StartQemu(process, interrupt);
       QmpClient qmp(process ? process->qmp_socket_path() : *options_.qmp, interrupt);
       summary = RestoreGuest(qmp, image_, restore_, progress, interrupt);
       if (process) process->Release();
       return AsJson(*summary, options_);
     });
-    if (transfer_.progress != ProgressStyle::kJson) fmt::print(stderr, "{}\n", AsText(*summary, GuestName()));
+    if (transfer_.progress != ProgressStyle::kJson) PrintLine(stderr, AsText(*summary, GuestName()));
     return process && !options_.detach ? process->WaitExit() : 0;
   }
 
  private:
+  // However long QEMU takes (some allocate all of the guest's RAM first): the operator sees it, and can end it.
+  void StartQemu(std::optional<QemuProcess>& process, const Interrupt& interrupt) const {
+    const auto session = options_.detach ? QemuProcess::Session::kOwn : QemuProcess::Session::kShared;
+    process.emplace(options_.command, interrupt, session).WaitReady(std::chrono::hours(24));
+  }
+
   std::string GuestName() const {
     const std::string name = ReadDescription(image_.description()).name;
     return name.empty() ? "guest" : name;

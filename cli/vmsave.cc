@@ -3,7 +3,7 @@
 
 #include <charconv>
 #include <fstream>
-#include <iterator>
+#include <sstream>
 
 #include "cli/program.h"
 #include "cli/text.h"
@@ -32,8 +32,9 @@ void AddOptions(CLI::App& app, Options& options) {
   app.add_option("IMAGE", options.image, "The file to write")->required();
   auto* guest = app.add_option_group("guest");
   guest->add_option("--qmp", options.qmp, "QMP unix socket of the guest")->type_name("SOCKET");
-  guest->add_option("--synthetic", options.synthetic, "Save an in-process guest: SIZE[,zero=PERCENT][,seed=N]")
-      ->type_name("SHAPE");
+  auto* synthetic =
+      guest->add_option("--synthetic", options.synthetic, "Save an in-process guest: SIZE[,zero=PERCENT][,seed=N]")
+          ->type_name("SHAPE");
   guest->require_option(1);
   app.add_option("--image-version", options.image_version,
                  "2 (legacy stream, any host restores it) or 3 (fixed offsets, checksums); default: "
@@ -42,11 +43,12 @@ void AddOptions(CLI::App& app, Options& options) {
       ->type_name("N");
   app.add_option("--description", options.description, "Text to store in the image: libvirt's domain XML")
       ->type_name("FILE");
-  app.add_option("--after", options.after,
-                 "What becomes of the guest once the image is complete: quit, pause or resume")
-      ->check(CLI::IsMember({"quit", "pause", "resume"}))
-      ->capture_default_str()
-      ->type_name("WHAT");
+  auto* after = app.add_option("--after", options.after,
+                               "What becomes of the guest once the image is complete: quit, pause or resume")
+                    ->check(CLI::IsMember({"quit", "pause", "resume"}))
+                    ->capture_default_str()
+                    ->type_name("WHAT");
+  after->excludes(synthetic);
   auto* running =
       app.add_flag("--running", options.running, "Record the guest as running, to be resumed after a restore");
   app.add_flag("--paused", options.paused, "Record the guest as paused")->excludes(running);
@@ -56,11 +58,17 @@ void AddOptions(CLI::App& app, Options& options) {
 }
 
 std::string ReadDescriptionFile(const std::string& path) {
+  const auto cannot_read = [&path] {
+    return Error::FromErrno(fmt::format("cannot read the description {}", path), errno);
+  };
   std::ifstream file(path, std::ios::binary);
-  if (!file) throw Error::FromErrno(fmt::format("cannot read the description {}", path), errno);
-  std::string text{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
-  CheckDescription(text, path);
-  return text;
+  if (!file) throw cannot_read();
+  std::ostringstream text;
+  errno = 0;
+  text << file.rdbuf();
+  if (text.fail() && errno != 0) throw cannot_read();
+  CheckDescription(text.str(), path);
+  return text.str();
 }
 
 std::uint64_t ParseNumber(std::string_view text, std::uint64_t most) {
@@ -154,7 +162,7 @@ int Main(int argc, char** argv) {
     summary = Save(options, save, progress, interrupt);
     return AsJson(*summary, options.image);
   });
-  if (transfer.progress != ProgressStyle::kJson) fmt::print("{}\n", AsText(*summary));
+  if (transfer.progress != ProgressStyle::kJson) PrintLine(stdout, AsText(*summary));
   return 0;
 }
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <thread>
 
+#include "qemu/guest_facts.h"
 #include "qemu/migration_channel.h"
 #include "qemu/migration_settings.h"
 
@@ -13,6 +14,7 @@ namespace {
 
 constexpr std::int64_t kUnlimitedBandwidth = std::int64_t{1} << 40;  // bytes/s
 constexpr auto kStatusPoll = std::chrono::milliseconds(2);
+constexpr auto kCancelTimeout = std::chrono::seconds(30);
 
 // Keeps the pages of private blocks and makes sure that QEMU sent them all.
 class PrivatePages : public PageSink {
@@ -55,16 +57,12 @@ class PrivatePages : public PageSink {
   std::vector<PageBitmap> seen_;
 };
 
-std::string MigrationStatus(const QmpClient::Json& migration) {
-  return migration.value("status", "none");
-}
-
 void WaitCompleted(QmpClient& qmp) {
   while (true) {
     const QmpClient::Json migration = qmp.Execute("query-migrate");
-    const std::string status = MigrationStatus(migration);
+    const std::string status = migration.value("status", "none");
     if (status == "completed") return;
-    if (status == "failed" || status == "cancelled" || status == "none") {
+    if (IsMigrationAtRest(status)) {
       throw Error(ErrorKind::kFailed, "cannot get the guest's device state",
                   migration.value("error-desc", "QEMU's migration ended as " + status));
     }
@@ -72,14 +70,15 @@ void WaitCompleted(QmpClient& qmp) {
   }
 }
 
-// Ends a migration that is under way, so that the guest can be continued.
+// Ends a migration that is under way, so that the guest can be continued. Where QEMU does not get it ended, that is
+// tried all the same.
 void Cancel(QmpClient& qmp) noexcept {
   try {
-    qmp.IgnoreInterrupt();
+    const QmpClient::Uninterrupted uninterrupted(qmp);
     qmp.Execute("migrate_cancel");
-    for (std::string status = "cancelling"; status == "cancelling" || status == "active" || status == "device";) {
+    const auto deadline = std::chrono::steady_clock::now() + kCancelTimeout;
+    while (!IsMigrationAtRest(QueryMigrationStatus(qmp)) && std::chrono::steady_clock::now() < deadline) {
       std::this_thread::sleep_for(kStatusPoll);
-      status = MigrationStatus(qmp.Execute("query-migrate"));
     }
   } catch (const std::exception&) {
     return;  // whoever undoes the rest will find out what became of QEMU
@@ -89,11 +88,11 @@ void Cancel(QmpClient& qmp) noexcept {
 }  // namespace
 
 CapturedState CaptureDevices(QmpClient& qmp, const std::set<std::string>& mapped, const Interrupt& interrupt) {
-  MigrationSettings settings(qmp, {std::string(kIgnoreSharedCapability)});
+  MigrationSettings settings(qmp, {std::string(kIgnoreSharedCapability)}, OnFailure::kPutBack);
   settings.SetParameter("max-bandwidth", kUnlimitedBandwidth);
   const MigrationChannel channel(qmp);
-  qmp.Execute("migrate", {{"uri", channel.uri()}});
   try {
+    qmp.Execute("migrate", {{"uri", channel.uri()}});
     ChannelSource source(channel, interrupt);
     PrivatePages pages(mapped);
     CapturedState state;

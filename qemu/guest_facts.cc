@@ -2,9 +2,12 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 #include <pugixml.hpp>
 #include <sstream>
+
+#include "format/save_header.h"
 
 namespace vmsave {
 namespace {
@@ -47,6 +50,11 @@ std::string QueryStatus(QmpClient& qmp) {
 
 std::string QueryMigrationStatus(QmpClient& qmp) {
   return qmp.Execute("query-migrate").value("status", "none");
+}
+
+bool IsMigrationAtRest(const std::string& migration_status) {
+  constexpr std::array<std::string_view, 4> kAtRest{"none", "completed", "failed", "cancelled"};
+  return std::ranges::find(kAtRest, migration_status) != kAtRest.end();
 }
 
 GuestFacts QueryGuest(QmpClient& qmp) {
@@ -100,6 +108,10 @@ DescriptionFacts ReadDescription(const std::string& xml) {
 }
 
 void CheckDescription(const std::string& xml, const std::string& source) {
+  if (xml.size() > kMaxDescriptionBytes / 2) {
+    throw Error(ErrorKind::kUsage, fmt::format("cannot use the description in {}", source),
+                fmt::format("it is longer than {} MiB", kMaxDescriptionBytes / 2 >> 20));
+  }
   pugi::xml_document document;
   const pugi::xml_parse_result result = document.load_buffer(xml.data(), xml.size());
   if (xml.find('\0') != std::string::npos || !result) {

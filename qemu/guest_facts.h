@@ -1,6 +1,7 @@
 // What QMP tells about a guest.
 #pragma once
 
+#include <optional>
 #include <string>
 
 #include "qemu/qmp_client.h"
@@ -27,6 +28,9 @@ std::string QueryStatus(QmpClient& qmp);
 // What query-migrate says of the present or last migration: "active", "completed", ...; "none" where there was none.
 std::string QueryMigrationStatus(QmpClient& qmp);
 
+// Whether no migration is under way: there was none, or it has ended, well or not.
+bool IsMigrationAtRest(const std::string& migration_status);
+
 // The description of a guest whose own is not at hand: the few elements of libvirt's domain XML that QMP can tell.
 std::string MakeDescription(const GuestFacts& guest);
 
@@ -37,7 +41,7 @@ struct DescriptionFacts {
 };
 DescriptionFacts ReadDescription(const std::string& xml);
 
-// Throws Error{kUsage} naming `source` where the text is no well-formed XML.
+// Throws Error{kUsage} naming `source` where the text is no well-formed XML, or too long for a reader to take.
 void CheckDescription(const std::string& xml, const std::string& source);
 
 }  // namespace vmsave

@@ -107,7 +107,11 @@ class BackendMapper {
     }
   }
 
-  MappedBackend Map(const MemoryBackend& backend) { return mappings_ ? MapAsQemuDoes(backend) : MapByPath(backend); }
+  // Only what is proved to be the guest's RAM: a file of that name seen from here may be another.
+  MappedBackend Map(const MemoryBackend& backend) {
+    if (!mappings_) throw Failure(backend, why_not_proc_, kPermissionAdvice);
+    return MapAsQemuDoes(backend);
+  }
 
  private:
   struct Place {
@@ -122,7 +126,6 @@ class BackendMapper {
 
   Place FindPlace(const MemoryBackend& backend);
   MappedBackend MapAsQemuDoes(const MemoryBackend& backend);
-  MappedBackend MapByPath(const MemoryBackend& backend);
   MappedBackend MapFile(const MemoryBackend& backend, FileDescriptor file, FileOffset start) const;
   std::optional<MappedBackend> TryCandidate(const MemoryBackend& backend, const std::string& path, const Place& place,
                                             std::string& why_not) const;
@@ -202,26 +205,6 @@ std::optional<MappedBackend> BackendMapper::TryCandidate(const MemoryBackend& ba
   } catch (const Error& error) {
     why_not = error.what();
     return std::nullopt;
-  }
-}
-
-MappedBackend BackendMapper::MapByPath(const MemoryBackend& backend) {
-  if (backend.path.empty()) throw Failure(backend, why_not_proc_, kPermissionAdvice);
-  if (std::filesystem::is_directory(backend.path)) {
-    throw Failure(backend, fmt::format("its file in {} has no name, and {}", backend.path, why_not_proc_),
-                  kPermissionAdvice);
-  }
-  // QEMU >= 8.1 can use a part of a file.
-  const Json offset = QomGetIfThere(qmp_, "/objects/" + backend.id, "offset").value_or(Json(0U));
-  if (!offset.is_number_unsigned()) throw UnexpectedAnswer(qmp_, "the offset of memory backend " + backend.id);
-  try {
-    MappedBackend mapped = MapFile(backend, Open(backend.path), FileOffset{offset.get<std::uint64_t>()});
-    const std::optional<std::string> region = RegionPath(qmp_, backend.id);
-    const bool named_by_id = !region || region->ends_with(fmt::format("/{}[0]", backend.id));
-    mapped.block_name = named_by_id ? backend.id : "/objects/" + backend.id;
-    return mapped;
-  } catch (const Error& error) {
-    throw Failure(backend, fmt::format("{}, and {}", error.what(), why_not_proc_), kPermissionAdvice);
   }
 }
 

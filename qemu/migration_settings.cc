@@ -21,7 +21,8 @@ std::vector<Capability> Query(QmpClient& qmp) {
 
 }  // namespace
 
-MigrationSettings::MigrationSettings(QmpClient& qmp, const std::set<std::string>& capabilities_on) : qmp_(qmp) {
+MigrationSettings::MigrationSettings(QmpClient& qmp, const std::set<std::string>& capabilities_on, OnFailure on_failure)
+    : qmp_(qmp), on_failure_(on_failure) {
   QmpClient::Json wanted = QmpClient::Json::array();
   for (const std::string& name : capabilities_on) wanted.push_back({{"capability", name}, {"state", true}});
   for (const Capability& capability : Query(qmp)) {
@@ -31,26 +32,38 @@ MigrationSettings::MigrationSettings(QmpClient& qmp, const std::set<std::string>
       if (!want_on) wanted.push_back({{"capability", capability.name}, {"state", false}});
     }
   }
-  qmp.Execute("migrate-set-capabilities", {{"capabilities", wanted}});
+  try {
+    const QmpClient::Uninterrupted uninterrupted(qmp);
+    qmp.Execute("migrate-set-capabilities", {{"capabilities", wanted}});
+  } catch (...) {
+    PutBack();
+    throw;
+  }
 }
 
 MigrationSettings::~MigrationSettings() {
+  if (on_failure_ == OnFailure::kPutBack || !FailedSinceMade()) PutBack();
+}
+
+void MigrationSettings::PutBack() noexcept {
+  PutBack("migrate-set-parameters", old_parameters_);
+  PutBack("migrate-set-capabilities", {{"capabilities", old_capabilities_}});
+}
+
+void MigrationSettings::PutBack(const std::string& command, const QmpClient::Json& old) noexcept {
+  if (old.empty()) return;
   try {
-    if (!old_parameters_.empty()) qmp_.Execute("migrate-set-parameters", old_parameters_);
+    const QmpClient::Uninterrupted uninterrupted(qmp_);
+    qmp_.Execute(command, old);
   } catch (const std::exception&) {
-    // QEMU may be gone by now, and a destructor has nobody to tell.
-    old_parameters_ = QmpClient::Json::object();
-  }
-  try {
-    if (!old_capabilities_.empty()) qmp_.Execute("migrate-set-capabilities", {{"capabilities", old_capabilities_}});
-  } catch (const std::exception&) {
-    old_capabilities_ = QmpClient::Json::array();
+    return;  // QEMU is gone, and its settings with it
   }
 }
 
 void MigrationSettings::SetParameter(const std::string& name, const QmpClient::Json& value) {
   const QmpClient::Json parameters = qmp_.Execute("query-migrate-parameters");
   if (parameters.contains(name) && !old_parameters_.contains(name)) old_parameters_[name] = parameters.at(name);
+  const QmpClient::Uninterrupted uninterrupted(qmp_);
   qmp_.Execute("migrate-set-parameters", {{name, value}});
 }
 

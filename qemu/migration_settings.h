@@ -1,6 +1,7 @@
 // QEMU's migration capabilities and parameters, set for one migration and put back as they were.
 #pragma once
 
+#include <exception>
 #include <set>
 #include <string>
 
@@ -8,12 +9,15 @@
 
 namespace vmsave {
 
+// What becomes of the settings when an exception ends their scope. kLeave: for a QEMU that is not fit for use then.
+enum class OnFailure { kPutBack, kLeave };
+
 // The destructor puts everything back; what QEMU then refuses (it may be gone) is passed over.
 class MigrationSettings {
  public:
   // Turns exactly the named capabilities on and all others off, except those that say nothing about the stream. Throws
   // where QEMU does not have one of them.
-  MigrationSettings(QmpClient& qmp, const std::set<std::string>& capabilities_on);
+  MigrationSettings(QmpClient& qmp, const std::set<std::string>& capabilities_on, OnFailure on_failure);
   MigrationSettings(const MigrationSettings&) = delete;
   MigrationSettings& operator=(const MigrationSettings&) = delete;
   ~MigrationSettings();
@@ -22,7 +26,13 @@ class MigrationSettings {
   void SetParameter(const std::string& name, const QmpClient::Json& value);
 
  private:
+  bool FailedSinceMade() const { return std::uncaught_exceptions() > exceptions_; }
+  void PutBack() noexcept;
+  void PutBack(const std::string& command, const QmpClient::Json& old) noexcept;
+
   QmpClient& qmp_;
+  OnFailure on_failure_;
+  int exceptions_ = std::uncaught_exceptions();
   QmpClient::Json old_capabilities_ = QmpClient::Json::array();
   QmpClient::Json old_parameters_ = QmpClient::Json::object();
 };

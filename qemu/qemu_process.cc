@@ -112,7 +112,8 @@ std::string DoubleCommas(std::string_view text) {
 //
 // The child is not tied to the life of this process by PR_SET_PDEATHSIG: that lasts as long as the child does, so it
 // would also end a guest that was released for good.
-[[noreturn]] void ExecuteProgram(char* const* arguments, int error_pipe) {
+[[noreturn]] void ExecuteProgram(char* const* arguments, int error_pipe, QemuProcess::Session session) {
+  if (session == QemuProcess::Session::kOwn) ::setsid();
   UnblockSignals();
   ::execvp(arguments[0], arguments);
   const int error = errno;
@@ -130,7 +131,7 @@ int ReadExecError(int error_pipe) {
   return count == static_cast<ssize_t>(sizeof(error)) ? error : 0;
 }
 
-pid_t StartProgram(std::vector<std::string> command) {
+pid_t StartProgram(std::vector<std::string> command, QemuProcess::Session session) {
   const std::string what_failed = fmt::format("cannot start {}", command[0]);
   std::vector<char*> arguments;
   arguments.reserve(command.size() + 1);
@@ -142,7 +143,7 @@ pid_t StartProgram(std::vector<std::string> command) {
   FileDescriptor write_end(ends[1], "pipe");
   const pid_t pid = ::fork();
   if (pid < 0) throw Error::FromErrno(what_failed, errno);
-  if (pid == 0) ExecuteProgram(arguments.data(), write_end.number());
+  if (pid == 0) ExecuteProgram(arguments.data(), write_end.number(), session);
   write_end.Close();
   const int error = ReadExecError(read_end.number());
   if (error == 0) return pid;
@@ -157,7 +158,7 @@ int TakeSignal(const Interrupt& interrupt) {
   if (count < 0) return 0;
   if (count != static_cast<ssize_t>(sizeof(info))) return SIGTERM;  // not from a signal: a request to end
   const int signal = static_cast<int>(info.ssi_signo);
-  return signal == SIGINT ? 0 : signal;
+  return signal == SIGINT || signal == SIGQUIT ? 0 : signal;
 }
 
 // How many lines end in what can be read now; -1 when the connection was closed.
@@ -215,14 +216,14 @@ std::string QemuProcess::PrivateDirectory::SocketPath() const {
   return fmt::format("{}{}", path_, kSocketName);
 }
 
-QemuProcess::QemuProcess(const std::vector<std::string>& command, const Interrupt& interrupt)
+QemuProcess::QemuProcess(const std::vector<std::string>& command, const Interrupt& interrupt, Session session)
     : interrupt_(interrupt), daemonizes_(ReadCommand(command).daemonizes), socket_path_(directory_.SocketPath()) {
   if (command.empty()) throw Error(ErrorKind::kUsage, "cannot start QEMU", "no command is given");
   program_ = command[0];
   std::vector<std::string> whole = command;
   const std::string qmp = fmt::format("unix:{},server=on,wait=off", DoubleCommas(socket_path_));
   whole.insert(whole.end(), {"-incoming", "defer", "-S", "-qmp", qmp});
-  pid_ = StartProgram(std::move(whole));
+  pid_ = StartProgram(std::move(whole), session);
 }
 
 QemuProcess::~QemuProcess() {

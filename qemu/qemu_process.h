@@ -33,8 +33,12 @@ CommandFacts ReadCommand(const std::vector<std::string>& command);
 // grace SIGKILL) and reaps it.
 class QemuProcess {
  public:
+  // kOwn: QEMU gets a session of its own, so that what happens in ours (Ctrl-C, a terminal that closes) does not reach
+  // it.
+  enum class Session { kShared, kOwn };
+
   // Throws Error{kFailed} "cannot start PROGRAM".
-  QemuProcess(const std::vector<std::string>& command, const Interrupt& interrupt);
+  QemuProcess(const std::vector<std::string>& command, const Interrupt& interrupt, Session session = Session::kShared);
   QemuProcess(const QemuProcess&) = delete;
   QemuProcess& operator=(const QemuProcess&) = delete;
   ~QemuProcess();

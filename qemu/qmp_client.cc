@@ -11,6 +11,7 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <random>
 
 namespace vmsave {
 namespace {
@@ -197,7 +198,10 @@ QmpError::QmpError(const std::string& what_failed, std::string error_class, cons
 
 QmpClient::QmpClient(const std::string& socket_path, const Interrupt& interrupt,
                      std::chrono::milliseconds greeting_timeout)
-    : socket_path_(socket_path), interrupt_(interrupt), socket_(Connect(socket_path)) {
+    : socket_path_(socket_path),
+      interrupt_(interrupt),
+      socket_(Connect(socket_path)),
+      last_id_(std::random_device()()) {
   ReadGreeting(greeting_timeout);
   Execute("qmp_capabilities");
 }
@@ -408,8 +412,7 @@ void QmpClient::KeepEvent(Json event, std::size_t length, const std::string& wha
 bool QmpClient::IsReplyTo(std::uint64_t id, const Json& reply, const std::string& what_failed) const {
   const auto member = reply.find("id");
   if (member != reply.end() && member->is_number_unsigned()) {
-    const auto reply_id = member->get<std::uint64_t>();
-    if (reply_id <= id) return reply_id == id;
+    return member->get<std::uint64_t>() == id;
   }
   // QEMU answers without an id only to what it could not read as a request.
   const std::string description = reply.contains("error") ? StringMember(reply["error"], "desc") : "";

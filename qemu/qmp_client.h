@@ -11,6 +11,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "io/file_descriptor.h"
@@ -57,9 +58,19 @@ class QmpClient {
   // human-monitor-command: the text that HMP prints.
   std::string ExecuteHmp(const std::string& command_line);
 
-  // For cleaning up after an interrupt: from now on Execute waits for QEMU (up to its timeout) whatever the operator
-  // asked for.
-  void IgnoreInterrupt() { heed_interrupt_ = false; }
+  // While one lives, Execute waits for QEMU (up to its timeout) whatever the operator asks for: for commands that undo
+  // something, and for those whose outcome must be known so that they can be undone.
+  class Uninterrupted {
+   public:
+    explicit Uninterrupted(QmpClient& qmp) : qmp_(qmp), heeded_(std::exchange(qmp.heed_interrupt_, false)) {}
+    Uninterrupted(const Uninterrupted&) = delete;
+    Uninterrupted& operator=(const Uninterrupted&) = delete;
+    ~Uninterrupted() { qmp_.heed_interrupt_ = heeded_; }
+
+   private:
+    QmpClient& qmp_;
+    bool heeded_;
+  };
 
   // Events since the last call, in order, as QEMU sent them; those that have arrived but were not read yet included.
   // At most the newest 1024 are kept: a guest can cause any number.
@@ -74,6 +85,9 @@ class QmpClient {
 
   const QemuVersion& version() const { return version_; }
   const std::string& socket_path() const { return socket_path_; }
+
+  // Whether QEMU has closed the connection, as far as was seen.
+  bool closed() const { return closed_; }
 
   // The process on the other end (SO_PEERCRED); 0 where it cannot be seen from here.
   pid_t peer_pid() const;
@@ -98,7 +112,7 @@ class QmpClient {
   QemuVersion version_;
   bool heed_interrupt_ = true;
   std::chrono::milliseconds timeout_ = std::chrono::seconds(30);
-  std::uint64_t last_id_ = 0;
+  std::uint64_t last_id_;     // starts somewhere else in each connection: QEMU may still answer to one before
   std::string received_;      // bytes that came and are no whole line yet
   std::size_t searched_ = 0;  // how many of them are known to hold no line end
   std::deque<Json> events_;

@@ -1,10 +1,13 @@
 #include "qemu/restore.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <filesystem>
 #include <thread>
 
+#include "io/sparse_file.h"
 #include "qemu/guest_facts.h"
 #include "qemu/guest_ram.h"
 #include "qemu/migration_channel.h"
@@ -18,12 +21,22 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 constexpr auto kStatusPoll = std::chrono::milliseconds(2);
-constexpr int kDescriptorSet = 1000;  // a number that a QEMU command line hardly uses
+constexpr auto kWhileLoading = std::chrono::hours(24 * 7);
+constexpr auto kResumeTimeout = std::chrono::minutes(10);  // disks may be slow to come to life
+constexpr std::uint64_t kMemoryGranularity = 8192;         // QEMU rounds -m up to this (system/vl.c)
+constexpr int kDescriptorSet = 1000;                       // a number that a QEMU command line hardly uses
 constexpr std::string_view kSeeQemu = "QEMU's own message says why";
 
 [[noreturn]] void Refuse(const Image& image, std::string_view why, std::string_view advice,
                          ErrorKind kind = ErrorKind::kFailed) {
   throw Error(kind, fmt::format("cannot restore {}", image.path()), why, advice);
+}
+
+// Exact, so that two sizes that differ look different.
+std::string Size(ByteCount bytes) {
+  constexpr std::uint64_t kMebibyte = 1 << 20;
+  if (bytes.value() % kMebibyte == 0) return fmt::format("{} MiB", bytes.value() / kMebibyte);
+  return fmt::format("{} KiB", bytes.value() / 1024);
 }
 
 void CheckQemuWaits(QmpClient& qmp, const Image& image) {
@@ -53,36 +66,45 @@ void CheckBlocksMatch(const std::vector<MappedBackend>& ram, const Image& image)
     const auto block = std::ranges::find(blocks, mapped.block_name, &StreamBlock::name);
     if (block == blocks.end()) {
       Refuse(image, fmt::format("it has no RAM block {}, which QEMU has", mapped.block_name),
-             "name the memory backends as the saved guest's, or use --via stream", ErrorKind::kDamaged);
+             "name the memory backends as the saved guest's", ErrorKind::kDamaged);
     }
     if (block->length != mapped.backend.size) {
       Refuse(image,
-             fmt::format("its RAM block {} has {} MiB, QEMU's has {} MiB", block->name, block->length.value() >> 20,
-                         mapped.backend.size.value() >> 20),
+             fmt::format("its RAM block {} has {}, QEMU's has {}", block->name, Size(block->length),
+                         Size(mapped.backend.size)),
              "give QEMU as much RAM as the saved guest had", ErrorKind::kDamaged);
     }
   }
 }
 
+// Whether a backend's file may hold anything from before. True where it cannot be looked at.
+bool MayHoldData(const MemoryBackend& backend) {
+  if (backend.path.empty() || std::filesystem::is_directory(backend.path)) return false;  // QEMU's own, fresh memory
+  try {
+    const FileDescriptor file = OpenFile(backend.path, O_RDONLY | O_NONBLOCK);
+    return NextData(file, FileOffset{0}, FileOffset{FileLength(file).value()}).has_value();
+  } catch (const Error&) {
+    return true;
+  }
+}
+
 // Waits until QEMU has loaded what it was sent.
 void WaitLoaded(QmpClient& qmp) {
+  // QEMU answers nothing while it reads fixed offsets, however long that takes. The operator can end it.
+  qmp.SetTimeout(kWhileLoading);
   while (true) {
     const QmpClient::Json migration = qmp.Execute("query-migrate");
     const std::string status = migration.value("status", "none");
-    if (status == "completed" && QueryStatus(qmp) != "inmigrate") return;
+    if (status == "completed" && QueryStatus(qmp) != "inmigrate") {
+      qmp.SetTimeout(kResumeTimeout);
+      return;
+    }
     if (status == "failed") {
       throw Error(ErrorKind::kFailed, "cannot load the guest", migration.value("error-desc", "QEMU refused it"),
                   kSeeQemu);
     }
     std::this_thread::sleep_for(kStatusPoll);
   }
-}
-
-void CheckKind(const Image& image) {
-  if (image.kind() != ImageKind::kCompressed) return;
-  const std::string_view format = BodyFormatName(image.header()->format);
-  Refuse(image, fmt::format("its body is compressed with {}, which this vmrestore does not read", format),
-         "restore it with virsh restore", ErrorKind::kDamaged);
 }
 
 // "pc-i440fx-7.2" names one machine type; "pc" and "q35" mean the newest that QEMU has.
@@ -98,12 +120,13 @@ class Restore {
 
   RestoreSummary Run() {
     const Clock::time_point start = Clock::now();
-    CheckKind(image_);
+    image_.RefuseCompressed();
     const GuestFacts guest = QueryGuest(qmp_);
     CheckQemuWaits(qmp_, image_);
     CheckMachine(guest.machine, image_);
+    backends_ = QueryMemoryBackends(qmp_);
     ChooseWay();
-    Load();
+    LoadOrTellThatQemuEnded();
     Resume();
     summary_.elapsed = Clock::now() - start;
     for (const StreamBlock& block : image_.contents().blocks) summary_.ram += block.length;
@@ -113,24 +136,34 @@ class Restore {
  private:
   // Empty, or why not.
   std::string WhyNot(RestoreWay way) {
-    switch (way) {
-      case RestoreWay::kMemory:
-        return WhyNotShared(QueryMemoryBackends(qmp_));
-      case RestoreWay::kNative:
-        if (!image_.has_fixed_offsets()) return "the image is a sequential stream";
-        if (!QueryCapabilities(qmp_).contains(std::string(kMappedRamCapability))) {
-          return fmt::format("QEMU {}.{} cannot read fixed offsets (9.0 can)", qmp_.version().major,
-                             qmp_.version().minor);
-        }
-        if (options_.read.cache == CacheUse::kBypass && !HasParameter("direct-io")) {
-          return fmt::format("QEMU {}.{} cannot bypass the cache (9.1 can)", qmp_.version().major,
-                             qmp_.version().minor);
-        }
-        return "";
-      case RestoreWay::kStream:
-        return "";
-    }
+    if (way == RestoreWay::kMemory) return WhyNotMemory();
+    if (way == RestoreWay::kNative) return WhyNotNative();
     return "";
+  }
+
+  std::string WhyNotMemory() {
+    if (std::string why = WhyNotShared(backends_); !why.empty()) return why;
+    try {
+      ram_ = MapBackends(qmp_, backends_, MemoryMapping::Access::kReadWrite);
+      return "";
+    } catch (const Error& error) {
+      return error.what();
+    }
+  }
+
+  std::string WhyNotNative() {
+    if (!image_.has_fixed_offsets()) return "the image is a sequential stream";
+    const std::string version = fmt::format("QEMU {}.{}", qmp_.version().major, qmp_.version().minor);
+    if (!QueryCapabilities(qmp_).contains(std::string(kMappedRamCapability))) {
+      return version + " cannot read fixed offsets (9.0 can)";
+    }
+    if (options_.read.cache == CacheUse::kBypass && !HasParameter("direct-io")) {
+      return version + " cannot bypass the cache (9.1 can)";
+    }
+    const auto used = std::ranges::find_if(backends_, MayHoldData);
+    if (used == backends_.end()) return "";
+    return fmt::format("memory backend {} has a file with data in it, and QEMU clears no page that the image has not",
+                       used->id);
   }
 
   bool HasParameter(const std::string& name) { return qmp_.Execute("query-migrate-parameters").contains(name); }
@@ -160,17 +193,26 @@ class Restore {
     if (summary_.way == RestoreWay::kStream) LoadAsStream();
   }
 
+  // A QEMU that ends in the middle shows itself as one failure or another; its own message tells the reason.
+  void LoadOrTellThatQemuEnded() {
+    try {
+      Load();
+    } catch (const Error& error) {
+      if (error.kind() != ErrorKind::kFailed || !qmp_.closed()) throw;
+      throw Error(ErrorKind::kFailed, "cannot load the guest", "QEMU ended while it was given the image", kSeeQemu);
+    }
+  }
+
   // RAM first, through a mapping of our own. Then a stream that has no page of it: QEMU leaves RAM that it is sent no
   // page of as it is.
   void LoadIntoMemory() {
-    std::vector<MappedBackend> ram = MapBackends(qmp_, QueryMemoryBackends(qmp_), MemoryMapping::Access::kReadWrite);
-    CheckBlocksMatch(ram, image_);
+    CheckBlocksMatch(ram_, image_);
     std::vector<LoadTarget> targets;
     targets.reserve(image_.contents().blocks.size());
     std::vector<MemoryMapping> private_memory;
     for (const StreamBlock& block : image_.contents().blocks) {
-      const auto mapped = std::ranges::find(ram, block.name, &MappedBackend::block_name);
-      if (mapped != ram.end()) {
+      const auto mapped = std::ranges::find(ram_, block.name, &MappedBackend::block_name);
+      if (mapped != ram_.end()) {
         targets.push_back({mapped->memory.bytes(), &mapped->file, mapped->start_in_file});
       } else {
         private_memory.push_back(MemoryMapping::Anonymous(block.length));
@@ -196,7 +238,7 @@ class Restore {
 
   template <class Send>
   void SendOverChannel(const Send& send) {
-    const MigrationSettings settings(qmp_, {});
+    const MigrationSettings settings(qmp_, {}, OnFailure::kLeave);
     MigrationChannel channel(qmp_);
     qmp_.Execute("migrate-incoming", {{"uri", channel.uri()}});
     ChannelSink sink(channel, interrupt_);
@@ -206,7 +248,7 @@ class Restore {
   }
 
   void LoadNatively() {
-    MigrationSettings settings(qmp_, {std::string(kMappedRamCapability), "multifd"});
+    MigrationSettings settings(qmp_, {std::string(kMappedRamCapability), "multifd"}, OnFailure::kLeave);
     settings.SetParameter("multifd-channels", options_.read.channels);
     AddDescriptor(image_.OpenForPages(CacheUse::kPageCache));
     if (options_.read.cache == CacheUse::kBypass) {
@@ -219,6 +261,7 @@ class Restore {
     WaitLoaded(qmp_);
     qmp_.Execute("remove-fd", {{"fdset-id", kDescriptorSet}});
     summary_.present = CountPresent(image_.contents());
+    summary_.pages_unchecked = image_.integrity().has_value();
   }
 
   void AddDescriptor(const FileDescriptor& file) {
@@ -231,7 +274,9 @@ class Restore {
     return present;
   }
 
+  // Not interrupted: a guest that was told to run may run, and must not be ended with its QEMU.
   void Resume() {
+    const QmpClient::Uninterrupted uninterrupted(qmp_);
     summary_.running = options_.run.value_or(image_.was_running());
     const bool runs = QueryStatus(qmp_) == "running";
     if (summary_.running && !runs) qmp_.Execute("cont");
@@ -243,6 +288,8 @@ class Restore {
   const RestoreOptions& options_;
   Progress& progress_;
   const Interrupt& interrupt_;
+  std::vector<MemoryBackend> backends_;
+  std::vector<MappedBackend> ram_;  // where it is shared
   RestoreSummary summary_;
 };
 
@@ -259,17 +306,17 @@ RestoreSummary RestoreGuest(QmpClient& qmp, const Image& image, const RestoreOpt
 }
 
 void CheckCommandFits(const Image& image, const CommandFacts& command) {
-  CheckKind(image);
+  image.RefuseCompressed();
   if (command.has_incoming) {
     throw Error(ErrorKind::kUsage, "cannot start that QEMU", "its command has -incoming",
                 "leave it out: vmrestore adds its own");
   }
   if (command.machine_type && IsVersioned(*command.machine_type)) CheckMachine(*command.machine_type, image);
   const std::optional<ByteCount> saved = ReadDescription(image.description()).memory;
-  if (saved && command.memory && *saved != *command.memory) {
-    Refuse(image,
-           fmt::format("the saved guest had {} MiB of RAM, the command gives {} MiB", saved->value() >> 20,
-                       command.memory->value() >> 20),
+  if (!saved || !command.memory) return;
+  const ByteCount given{RoundUp(command.memory->value(), kMemoryGranularity)};
+  if (*saved != given) {
+    Refuse(image, fmt::format("the saved guest had {} of RAM, the command gives {}", Size(*saved), Size(given)),
            "give QEMU as much RAM as the saved guest had", ErrorKind::kDamaged);
   }
 }

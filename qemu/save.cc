@@ -1,6 +1,8 @@
 #include "qemu/save.h"
 
 #include <fmt/format.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <set>
@@ -14,8 +16,9 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr auto kQuitTimeout = std::chrono::seconds(30);
-constexpr ByteCount kSpaceBesidesRam{16 << 20};  // description, device state, checksums
+constexpr int kQuitTimeoutMs = 30'000;
+constexpr ByteCount kSpaceBesidesRam{32 << 20};  // description, device state, ROM and video memory
+constexpr std::uint64_t kSpaceBesidesPage = 9;   // a record's head and fill byte; bitmap and checksum take less
 
 [[noreturn]] void Refuse(const GuestFacts& guest, std::string_view why, std::string_view advice) {
   throw Error(ErrorKind::kFailed, fmt::format("cannot save {}", guest.name), why, advice);
@@ -27,12 +30,25 @@ void CheckGuestCanBeSaved(QmpClient& qmp, const GuestFacts& guest) {
     Refuse(guest, "it was paused by an earlier migration or save, after which QEMU allows no other until it has run",
            "resume it: QMP cont");
   }
+  if (guest.status == "suspended") Refuse(guest, "it sleeps (S3)", "wake it first: QMP system_wakeup");
   const std::string migration = QueryMigrationStatus(qmp);
-  const std::set<std::string> at_rest{"none", "completed", "failed", "cancelled"};
-  if (!at_rest.contains(migration)) {
+  if (!IsMigrationAtRest(migration)) {
     Refuse(guest, fmt::format("it is being migrated already (status {})", migration),
            "wait for that to end, or cancel it");
   }
+}
+
+// Without it at its end a sequential stream cannot be told from one that was cut short.
+void CheckStreamWillShowItsEnd(QmpClient& qmp, const GuestFacts& guest, ImageVersion version) {
+  if (version != ImageVersion::k2) return;
+  try {
+    const QmpClient::Json left_out = qmp.Execute("qom-get", {{"path", "/machine"}, {"property", "suppress-vmdesc"}});
+    if (left_out != true) return;
+  } catch (const QmpError&) {
+    return;  // this machine type has no such property
+  }
+  Refuse(guest, "it runs with suppress-vmdesc=on, and nothing would show where a version 2 image of it ends",
+         "use --image-version 3");
 }
 
 std::vector<MappedBackend> MapSharedRam(QmpClient& qmp, const GuestFacts& guest) {
@@ -43,12 +59,19 @@ std::vector<MappedBackend> MapSharedRam(QmpClient& qmp, const GuestFacts& guest)
   return MapBackends(qmp, backends, MemoryMapping::Access::kRead);
 }
 
-void CheckSpace(const NewFile& file, const std::vector<MappedBackend>& ram) {
+// At most: pages that QEMU has touched may be zero all the same.
+ByteCount SpaceNeeded(const std::vector<MappedBackend>& ram) {
   ByteCount needed = kSpaceBesidesRam;
   for (const MappedBackend& mapped : ram) {
     needed +=
         TouchedBytes({mapped.backend.id, mapped.memory.bytes(), std::nullopt, &mapped.file, mapped.start_in_file});
+    needed += ByteCount{mapped.backend.size.value() / kPageBytes * kSpaceBesidesPage};
   }
+  return needed;
+}
+
+void CheckSpace(const NewFile& file, const std::vector<MappedBackend>& ram) {
+  const ByteCount needed = SpaceNeeded(ram);
   const ByteCount available = file.FreeSpace();
   if (available >= needed) return;
   throw Error(ErrorKind::kFailed, fmt::format("cannot save to {}", file.path()),
@@ -57,38 +80,71 @@ void CheckSpace(const NewFile& file, const std::vector<MappedBackend>& ram) {
               "free some space, or choose another directory");
 }
 
+// QEMU's process, so that its end can be waited for; no descriptor where it cannot be seen from here.
+FileDescriptor OpenProcess(const QmpClient& qmp) {
+  const pid_t pid = qmp.peer_pid();
+  return {pid > 0 ? static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)) : -1, "QEMU's process"};
+}
+
 // Whether and since when the guest stands still for us.
 class StoppedGuest {
  public:
-  StoppedGuest(QmpClient& qmp, bool was_running) : qmp_(qmp), was_running_(was_running) {
-    if (was_running) qmp.Execute("stop");
+  explicit StoppedGuest(QmpClient& qmp) : qmp_(qmp), process_(OpenProcess(qmp)) {}
+
+  bool was_running() const { return was_running_; }
+
+  // Not interrupted: whether the guest was stopped must be known. One whose answer does not come may have stopped it
+  // all the same.
+  void Stop() {
+    const QmpClient::Uninterrupted uninterrupted(qmp_);
+    // Asked again: it may have stopped by itself meanwhile.
+    was_running_ = QueryStatus(qmp_) == "running";
+    if (was_running_) qmp_.Execute("stop");
     stopped_at_ = Clock::now();
   }
 
-  // The save failed: the guest goes on as before. Throws where that fails too.
-  void Undo() {
-    qmp_.IgnoreInterrupt();
-    if (was_running_) qmp_.Execute("cont");
+  // The save failed: the guest goes on as before. A guest that stays paused is worse than the failure that led to it:
+  // then both are told.
+  void Undo(const std::exception& failure) {
+    const QmpClient::Uninterrupted uninterrupted(qmp_);
+    try {
+      if (was_running_) qmp_.Execute("cont");
+    } catch (const std::exception& undo_failure) {
+      throw Error(ErrorKind::kFailed, failure.what(),
+                  fmt::format("and the guest could not be resumed: {}", undo_failure.what()),
+                  "if that QEMU is still there, resume it: QMP cont");
+    }
   }
 
   // The image is complete. Returns how long the guest stood still.
   std::chrono::duration<double> Settle(AfterSave after) {
-    qmp_.IgnoreInterrupt();
-    if (after == AfterSave::kQuit) Quit();
-    if (after == AfterSave::kResume && was_running_) qmp_.Execute("cont");
+    const QmpClient::Uninterrupted uninterrupted(qmp_);
+    try {
+      if (after == AfterSave::kQuit) Quit();
+      if (after == AfterSave::kResume && was_running_) qmp_.Execute("cont");
+    } catch (const Error& error) {
+      throw Error(ErrorKind::kFailed, "the image is complete, but QEMU did not do as it was told", error.what(),
+                  "see to it that this guest does not run on beside a restored one");
+    }
     return was_running_ ? Clock::now() - stopped_at_ : Clock::duration{};
   }
 
  private:
+  // Until the process has ended it holds its locks on disk images, and no other QEMU can have them.
   void Quit() {
-    qmp_.Execute("quit");
-    if (qmp_.WaitClosed(kQuitTimeout)) return;
-    throw Error(ErrorKind::kFailed, "the image is complete, but the guest did not quit", "QEMU does not answer",
-                "end that QEMU before the image is restored");
+    try {
+      qmp_.Execute("quit");
+    } catch (const Error&) {
+      if (!qmp_.closed()) throw;  // else it went before it could answer
+    }
+    const bool ended = process_.valid() ? Interrupt().WaitReadable(process_.number(), kQuitTimeoutMs)
+                                        : qmp_.WaitClosed(std::chrono::milliseconds(kQuitTimeoutMs));
+    if (!ended) throw Error(ErrorKind::kFailed, "QEMU was told to quit", "it is still there after 30 s");
   }
 
   QmpClient& qmp_;
-  bool was_running_;
+  FileDescriptor process_;
+  bool was_running_ = false;
   Clock::time_point stopped_at_;
 };
 
@@ -133,25 +189,15 @@ WriteTotals WriteImage(NewFile& file, const GuestImage& image, const SaveOptions
   return totals;
 }
 
-WriteTotals SaveStopped(QmpClient& qmp, const GuestFacts& guest, const std::vector<MappedBackend>& ram, NewFile& file,
-                        const SaveOptions& options, Progress& progress, const Interrupt& interrupt) {
+WriteTotals SaveStopped(QmpClient& qmp, const GuestFacts& guest, bool was_running,
+                        const std::vector<MappedBackend>& ram, NewFile& file, const SaveOptions& options,
+                        Progress& progress, const Interrupt& interrupt) {
   progress.Begin("device state", ByteCount{0});
   const CapturedState state = CaptureDevices(qmp, MappedBlockNames(ram), interrupt);
   GuestImage image = MakeImage(state, ram);
   image.description = options.description.value_or(MakeDescription(guest));
-  image.was_running = options.record_running.value_or(guest.running());
+  image.was_running = options.record_running.value_or(was_running);
   return WriteImage(file, image, options, progress, interrupt);
-}
-
-// A guest that stays paused is worse than the failure that led to it: then both are told.
-void UndoStop(StoppedGuest& stopped, const std::exception& failure) {
-  try {
-    stopped.Undo();
-  } catch (const std::exception& undo_failure) {
-    throw Error(ErrorKind::kFailed, failure.what(),
-                fmt::format("and the guest could not be resumed: {}", undo_failure.what()),
-                "if that QEMU is still there, resume it: QMP cont");
-  }
 }
 
 }  // namespace
@@ -161,17 +207,19 @@ SaveSummary SaveGuest(QmpClient& qmp, const SaveOptions& options, Progress& prog
   NewFile file(options.path, options.replace, options.cache);
   const GuestFacts guest = QueryGuest(qmp);
   CheckGuestCanBeSaved(qmp, guest);
+  CheckStreamWillShowItsEnd(qmp, guest, options.version);
   const std::vector<MappedBackend> ram = MapSharedRam(qmp, guest);
   CheckSpace(file, ram);
   interrupt.Check();
 
-  StoppedGuest stopped(qmp, guest.running());
+  StoppedGuest stopped(qmp);
   SaveSummary summary;
   summary.guest = guest.name;
   try {
-    summary.totals = SaveStopped(qmp, guest, ram, file, options, progress, interrupt);
+    stopped.Stop();
+    summary.totals = SaveStopped(qmp, guest, stopped.was_running(), ram, file, options, progress, interrupt);
   } catch (const std::exception& failure) {
-    UndoStop(stopped, failure);
+    stopped.Undo(failure);
     throw;
   }
   summary.paused = stopped.Settle(options.after);
@@ -185,7 +233,10 @@ SaveSummary SaveImage(const GuestImage& guest, const std::string& name, const Sa
   NewFile file(options.path, options.replace, options.cache);
   SaveSummary summary;
   summary.guest = name;
-  summary.totals = WriteImage(file, guest, options, progress, interrupt);
+  GuestImage image = guest;
+  image.description = options.description.value_or(guest.description);
+  image.was_running = options.record_running.value_or(guest.was_running);
+  summary.totals = WriteImage(file, image, options, progress, interrupt);
   summary.elapsed = Clock::now() - start;
   return summary;
 }

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <chrono>
-#include <functional>
 #include <optional>
 #include <string>
 
@@ -34,9 +33,10 @@ struct SaveSummary {
   std::chrono::duration<double> paused{};  // how long the guest stood still for the save; 0 for one that did not run
 };
 
-// Whatever fails, the guest ends in the state it had before, its migration settings too, and no file is left; unless
-// the image is complete. What is checked before the guest is stopped: target, direct I/O, space, guest reachable, its
-// state, RAM shared and mappable. Throws Error.
+// What is checked before the guest is stopped: target, direct I/O, space, guest reachable, its state, RAM shared and
+// mappable. Whatever fails, a running guest runs on, its migration settings are as before, and no file is left; unless
+// the image is complete. A guest that was paused stays paused, though QEMU may call that "postmigrate" then. Throws
+// Error.
 SaveSummary SaveGuest(QmpClient& qmp, const SaveOptions& options, Progress& progress, const Interrupt& interrupt);
 
 // Writes a guest that is in memory already.

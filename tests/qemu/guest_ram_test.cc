@@ -296,30 +296,12 @@ class GuestRamOfAnotherUserTest : public GuestRamTest {
   }
 };
 
-TEST_P(GuestRamOfAnotherUserTest, OpensAFileByItsPath) {
+// What lies at that path here need not be what QEMU mapped.
+TEST_P(GuestRamOfAnotherUserTest, RefusesAFileThatIsNotProvedToBeTheGuests) {
   const std::string path = directory_.File("ram");
   Guest guest(executable_, OneBackend("memory-backend-file,mem-path=" + path));
   std::filesystem::permissions(path, std::filesystem::perms(0666));
-  EXPECT_EQ(MapAsAnotherUser(guest, [](MappedBackend& ram) { ram.memory.bytes()[32 * kMiB] = std::byte{42}; }), "");
-  EXPECT_EQ(guest.Peek(32 * kMiB), 42U);
-}
-
-class GuestRamOfAnotherUserInPartOfAFileTest : public GuestRamOfAnotherUserTest {};
-
-TEST_P(GuestRamOfAnotherUserInPartOfAFileTest, MapsThatPart) {
-  const std::string path = directory_.File("ram");
-  std::ofstream(path) << "";
-  std::filesystem::resize_file(path, 80 * kMiB);
-  std::filesystem::permissions(path, std::filesystem::perms(0666));
-  Guest guest(executable_, OneBackend("memory-backend-file,offset=16M,mem-path=" + path));
-  EXPECT_EQ(MapAsAnotherUser(guest, [](MappedBackend& ram) { ram.memory.bytes()[32 * kMiB] = std::byte{42}; }), "");
-  EXPECT_EQ(guest.Peek(32 * kMiB), 42U);
-}
-
-TEST_P(GuestRamOfAnotherUserTest, TellsWhoCouldMapAFile) {
-  Guest guest(executable_, OneBackend("memory-backend-file,mem-path=" + directory_.File("ram")));
   const std::string message = MapAsAnotherUser(guest, [](MappedBackend&) {});
-  EXPECT_NE(message.find("Permission denied"), std::string::npos) << message;
   EXPECT_NE(message.find("run as the user of QEMU, or as root"), std::string::npos) << message;
 }
 
@@ -327,12 +309,6 @@ TEST_P(GuestRamOfAnotherUserTest, TellsWhoCouldMapAMemfd) {
   Guest guest(executable_, OneBackend("memory-backend-memfd"));
   const std::string message = MapAsAnotherUser(guest, [](MappedBackend&) {});
   EXPECT_NE(message.find("run as the user of QEMU, or as root"), std::string::npos) << message;
-}
-
-TEST_P(GuestRamOfAnotherUserTest, TellsWhoCouldMapAnUnnamedFile) {
-  Guest guest(executable_, OneBackend("memory-backend-file,mem-path=" + directory_.path().native()));
-  const std::string message = MapAsAnotherUser(guest, [](MappedBackend&) {});
-  EXPECT_NE(message.find("has no name"), std::string::npos) << message;
 }
 
 TEST(WhyNotSharedTest, NoBackendAtAllIsPrivateRam) {
@@ -346,8 +322,6 @@ TEST(WhyNotSharedTest, NamesTheBackendThatIsPrivate) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Qemu, GuestRamTest, testing::Values("VMSAVE_QEMU_OLD", "VMSAVE_QEMU_NEW"),
-                         [](const auto& test) { return Name(test.param); });
-INSTANTIATE_TEST_SUITE_P(Qemu, GuestRamOfAnotherUserInPartOfAFileTest, testing::Values("VMSAVE_QEMU_NEW"),
                          [](const auto& test) { return Name(test.param); });
 INSTANTIATE_TEST_SUITE_P(Qemu, GuestRamInPartOfAFileTest, testing::Values("VMSAVE_QEMU_NEW"),
                          [](const auto& test) { return Name(test.param); });

@@ -298,9 +298,8 @@ TEST_F(QmpClientTest, GivesUpOnACommandThatIsNotAnsweredAndThrowsItsLateReplyAwa
 
 TEST_F(QmpClientTest, RefusesAnswersThatAreNotQmp) {
   for (const std::string answer :
-       {"hello\n", "[1]\n", "{\"neither\": 1}\n", "{\"return\": 1, \"id\": 99}\n", "{\"return\": 1, \"id\": \"x\"}\n",
-        "{\"return\": 1}\n", "{\"error\": {\"desc\": \"Invalid JSON syntax\"}}\n", "{\"error\": 7}\n", "\n",
-        "\xff\xfe\n"}) {
+       {"hello\n", "[1]\n", "{\"neither\": 1}\n", "{\"return\": 1, \"id\": \"x\"}\n", "{\"return\": 1}\n",
+        "{\"error\": {\"desc\": \"Invalid JSON syntax\"}}\n", "{\"error\": 7}\n", "\n", "\xff\xfe\n"}) {
     const ScriptedPeer peer([&answer](Connection& c) {
       c.Welcome();
       c.Hear();
@@ -311,6 +310,17 @@ TEST_F(QmpClientTest, RefusesAnswersThatAreNotQmp) {
     EXPECT_TELLS(message, "cannot execute query-status");
     EXPECT_EQ(message.find("closed the connection"), std::string::npos) << answer << message;
   }
+}
+
+// A client that went away in the middle leaves an answer behind, which QEMU sends to the next one.
+TEST_F(QmpClientTest, PassesOverTheAnswerToAClientBefore) {
+  const ScriptedPeer peer([](Connection& c) {
+    c.Welcome();
+    const auto request = c.Hear();
+    c.Say("{\"return\": 1, \"id\": 99}\n" + Connection::Answer(request, "2"));
+  });
+  QmpClient client(peer.path(), never_, kTestPatience);
+  EXPECT_EQ(client.Execute("query-status"), 2);
 }
 
 TEST_F(QmpClientTest, RefusesALineWithoutEnd) {
@@ -400,7 +410,7 @@ TEST_F(QmpClientTest, GivesWayToAnInterruptUnlessToldToIgnoreIt) {
   } catch (const Error& error) {
     EXPECT_EQ(error.kind(), ErrorKind::kInterrupted);
   }
-  client.IgnoreInterrupt();
+  const QmpClient::Uninterrupted uninterrupted(client);
   EXPECT_EQ(client.Execute("cont"), 2);
 }
 
