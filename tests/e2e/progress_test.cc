@@ -1,0 +1,107 @@
+// What the programs tell while they work and at their end.
+#include <nlohmann/json.hpp>
+#include <regex>
+#include <sstream>
+
+#include "tests/e2e/end_to_end_test.h"
+
+namespace vmsave {
+namespace {
+
+std::vector<nlohmann::json> ParseLines(const std::string& text) {
+  std::vector<nlohmann::json> objects;
+  std::istringstream lines(text);
+  for (std::string line; std::getline(lines, line);) objects.push_back(nlohmann::json::parse(line));
+  return objects;
+}
+
+void ExpectProgress(const std::vector<nlohmann::json>& lines) {
+  ASSERT_GE(lines.size(), 2U);
+  for (auto line = lines.begin(); line + 1 != lines.end(); ++line) {
+    const nlohmann::json& progress = line->at("progress");
+    for (const char* key : {"done", "total", "bytes_per_second"}) EXPECT_TRUE(progress.at(key).is_number()) << *line;
+    EXPECT_TRUE(progress.at("phase").is_string()) << *line;
+    EXPECT_TRUE(progress.contains("eta_seconds")) << *line;
+  }
+}
+
+class ProgressTest : public EndToEndTest {
+ protected:
+  void SetUp() override {
+    EndToEndTest::SetUp();
+    if (IsSkipped()) return;
+    saved_ = std::make_unique<Guest>(files_, "saved", GuestShape{});
+    saved_->Boot();
+  }
+
+  std::unique_ptr<Guest> saved_;
+};
+
+TEST_F(ProgressTest, SummaryTellsWhatWasSaved) {
+  const Outcome save = Save(*saved_, {"--image-version", "3"});
+
+  ASSERT_TRUE(Succeeded(save));
+  const std::regex summary(R"(saved vm1: 64\.\d MiB RAM, \d+\.\d MiB written, \d+\.\d MiB zero, \d+\.\d\d s \(.*/s\), )"
+                           R"(guest paused \d+\.\d\d s\n)");
+  EXPECT_TRUE(std::regex_match(save.out, summary)) << save.out;
+}
+
+TEST_F(ProgressTest, RestoreTellsTheWayItTook) {
+  const Guest restored(files_, "restored", GuestShape{});
+  ASSERT_TRUE(Succeeded(Save(*saved_)));
+
+  const Outcome restore = Restore(restored);
+
+  ASSERT_TRUE(Succeeded(restore));
+  EXPECT_TRUE(std::regex_search(restore.err, std::regex("restored vm1: 64\\.\\d MiB RAM, .*via memory, running")))
+      << restore.err;
+}
+
+TEST_F(ProgressTest, JsonOfASaveEndsWithItsTotals) {
+  const Outcome save = Save(*saved_, {"--progress", "json", "--image-version", "3"});
+
+  ASSERT_TRUE(Succeeded(save));
+  const std::vector<nlohmann::json> lines = ParseLines(save.out);
+  ExpectProgress(lines);
+  const nlohmann::json& totals = lines.back().at("completed");
+  EXPECT_EQ(totals.at("guest"), "vm1");
+  EXPECT_EQ(totals.at("image"), ImagePath());
+  EXPECT_GE(totals.at("ram_bytes").get<std::uint64_t>(), std::uint64_t{64} << 20);
+  EXPECT_EQ(totals.at("written_bytes").get<std::uint64_t>() + totals.at("zero_bytes").get<std::uint64_t>(),
+            totals.at("ram_bytes").get<std::uint64_t>());
+}
+
+TEST_F(ProgressTest, JsonOfARestoreEndsWithItsTotals) {
+  const Guest restored(files_, "restored", GuestShape{});
+  ASSERT_TRUE(Succeeded(Save(*saved_, {"--image-version", "3"})));
+
+  const Outcome restore = Restore(restored, {"--progress", "json"});
+
+  ASSERT_TRUE(Succeeded(restore));
+  const std::vector<nlohmann::json> lines = ParseLines(restore.out);
+  ExpectProgress(lines);
+  EXPECT_EQ(lines.back().at("completed").at("via"), "memory");
+  EXPECT_EQ(lines.back().at("completed").at("running"), true);
+}
+
+TEST_F(ProgressTest, JsonOfAFailureEndsWithItsError) {
+  WriteWholeFile(ImagePath(), "precious");
+
+  const Outcome save = Save(*saved_, {"--progress", "json"});
+
+  EXPECT_TRUE(Refused(save, 1, "exists"));
+  const nlohmann::json failed = ParseLines(save.out).back().at("failed");
+  EXPECT_NE(failed.at("error").get<std::string>().find("exists"), std::string::npos) << failed;
+  EXPECT_TRUE(failed.at("done").is_number());
+  EXPECT_TRUE(failed.at("total").is_number());
+}
+
+TEST_F(ProgressTest, BarIsNotShownWhereNoTerminalIs) {
+  const Outcome save = Save(*saved_);
+
+  ASSERT_TRUE(Succeeded(save));
+  EXPECT_EQ(save.err, "");
+}
+
+}  // namespace
+}  // namespace vmsave

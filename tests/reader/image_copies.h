@@ -1,0 +1,73 @@
+// Images of every kind, all of one guest.
+#pragma once
+
+#include <string>
+
+#include "format/mapped_ram.h"
+#include "reader/image.h"
+#include "tests/format/byte_strings.h"
+#include "tests/writer/image_files.h"
+#include "tests/writer/small_guest.h"
+
+namespace vmsave {
+
+// Makes libvirt's sparse image of a version 3 image; whatever stands behind the stream is cut off.
+inline void TurnIntoLibvirtSparse(const std::string& path) {
+  const FileOffset stream_end = Image(path).stream_end();
+  const Bytes version_2 = Hex("02000000");
+  Overwrite(path, FileOffset{16}, version_2);
+  Overwrite(path, FileOffset{36}, Bytes(kSaveHeaderBytes - 36));
+  Truncate(path, stream_end.value());
+}
+
+// Cuts header and description off a version 2 image.
+inline void TurnIntoBareStream(const std::string& path) {
+  const Bytes image = ReadWholeFile(path);
+  WriteWholeFile(path, std::span(image).subspan(Image(path).stream_start().value()));
+}
+
+// What QEMU writes by itself for `migrate file:` with mapped-ram.
+inline void WriteBareMappedRam(const std::string& path, const SmallGuest& guest) {
+  const GuestImage& image = guest.image();
+  std::vector<BlockShape> shapes;
+  for (const RamBlock& block : image.blocks) shapes.push_back({block.name, block.length()});
+  const FixedOffsetLayout layout = LayOutFixedOffsets(FileOffset{0}, image.frame, shapes);
+  Bytes file;
+  for (const PlacedBytes& part : layout.stream_parts) Place(file, part.offset.value(), part.bytes);
+  for (std::size_t i = 0; i < shapes.size(); ++i) {
+    PageBitmap present(image.blocks[i].pages());
+    for (std::uint64_t page = 0; page < present.pages(); ++page) {
+      if (guest.IsPresent(i, page)) present.Set(page);
+    }
+    Place(file, layout.blocks[i].bitmap_offset.value(), present.Encode());
+    Place(file, layout.blocks[i].pages_offset.value(), image.blocks[i].memory);
+  }
+  Place(file, layout.device_state_offset.value(), image.device_state);
+  WriteWholeFile(path, file);
+}
+
+enum class Copy { kVersion2, kVersion3, kVersion3WithoutChecksums, kLibvirtSparse, kBareStream, kBareMappedRam };
+
+inline constexpr Copy kAllCopies[] = {Copy::kVersion2,      Copy::kVersion3,   Copy::kVersion3WithoutChecksums,
+                                      Copy::kLibvirtSparse, Copy::kBareStream, Copy::kBareMappedRam};
+
+inline std::string CopyName(Copy copy) {
+  constexpr const char* kNames[] = {"Version2",      "Version3",   "Version3WithoutChecksums",
+                                    "LibvirtSparse", "BareStream", "BareMappedRam"};
+  return kNames[static_cast<int>(copy)];
+}
+
+inline bool IsSequential(Copy copy) {
+  return copy == Copy::kVersion2 || copy == Copy::kBareStream;
+}
+
+inline void WriteCopy(const std::string& path, const SmallGuest& guest, Copy copy) {
+  if (copy == Copy::kBareMappedRam) return WriteBareMappedRam(path, guest);
+  WriteOptions options;
+  options.checksums = copy != Copy::kVersion3WithoutChecksums;
+  SaveImage(path, guest.image(), IsSequential(copy) ? 2 : 3, options);
+  if (copy == Copy::kLibvirtSparse) TurnIntoLibvirtSparse(path);
+  if (copy == Copy::kBareStream) TurnIntoBareStream(path);
+}
+
+}  // namespace vmsave

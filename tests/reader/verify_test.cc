@@ -1,0 +1,223 @@
+#include "reader/verify.h"
+
+#include <gtest/gtest.h>
+#include <sys/eventfd.h>
+
+#include <random>
+
+#include "reader/chunk_reader.h"
+#include "tests/reader/image_copies.h"
+#include "tests/scratch_directory.h"
+#include "tests/writer/io_ways.h"
+
+namespace vmsave {
+namespace {
+
+class VerifyTest : public testing::Test {
+ protected:
+  VerifyTest() { WriteCopy(path_, guest_, Copy::kVersion3); }
+
+  VerifyReport Report(const ReadOptions& options = {}) const {
+    Progress progress;
+    return Verify(Image(path_), options, progress, Interrupt());
+  }
+
+  // One bit in [begin, end) is wrong: it must be found, in words.
+  void ExpectFound(FileOffset begin, FileOffset end, std::string_view words) {
+    const FileOffset at = begin + ByteCount{random_() % (end - begin).value()};
+    const FlippedBit damage(path_, at, static_cast<unsigned>(random_() % 8));
+    SCOPED_TRACE("byte " + std::to_string(at.value()));
+    ExpectDamaged([&] { VerifyMetadata(Image(path_)); }, words);
+  }
+
+  // One bit anywhere in the file is wrong, in what nobody reads.
+  void ExpectIgnored(FileOffset at) const {
+    const FlippedBit damage(path_, at, 3);
+    const VerifyReport report = Report();
+    EXPECT_TRUE(report.damage.empty()) << "byte " << at.value() << ": " << report.damage.front();
+  }
+
+  FileOffset PlaceOf(std::size_t block, std::uint64_t page) const {
+    return Image(path_).contents().blocks[block].mapped_ram->pages_offset + PagesToBytes(PageIndex{page});
+  }
+
+  std::mt19937_64 random_{21};
+  ScratchDirectory directory_;
+  std::string path_ = directory_.Path("vm.sav");
+  SmallGuest guest_;
+};
+
+std::string RangeOf(const SmallGuest& guest, std::size_t block, std::uint64_t page) {
+  const std::uint64_t first = page / kPagesPerChunk * kPagesPerChunk;
+  const std::uint64_t last = std::min(first + kPagesPerChunk, guest.image().blocks[block].pages()) - 1;
+  return "pages " + std::to_string(first) + "-" + std::to_string(last) + " of RAM block " +
+         guest.image().blocks[block].name;
+}
+
+TEST_F(VerifyTest, FindsNothingWrongInAGoodImage) {
+  const VerifyReport report = Report();
+  EXPECT_TRUE(report.damage.empty());
+  EXPECT_TRUE(report.has_checksums);
+  EXPECT_EQ(report.checked, PagesToBytes(PageIndex{guest_.CountPresent()}));
+}
+
+TEST_F(VerifyTest, FindsAFlippedBitInHeaderOrDescription) {
+  const FileOffset stream = Image(path_).stream_start();
+  ExpectFound(FileOffset{24}, FileOffset{25}, "");
+  ExpectFound(FileOffset{72}, FileOffset{80}, "header or description");
+  for (int i = 0; i < 5; ++i) ExpectFound(FileOffset{92}, FileOffset{92 + 40}, "header or description");
+  for (int i = 0; i < 5; ++i) ExpectFound(FileOffset{200}, stream, "header or description");
+}
+
+TEST_F(VerifyTest, FindsAFlippedBitInTheStreamsHead) {
+  const Image image(path_);
+  const FileOffset bitmap = image.contents().blocks[0].mapped_ram->bitmap_offset;
+  for (FileOffset at = image.stream_start(); at < bitmap; at += ByteCount{1}) ExpectFound(at, at + ByteCount{1}, "");
+}
+
+TEST_F(VerifyTest, FindsAFlippedBitInEveryBlocksEntryAndBitmap) {
+  const Image image(path_);
+  for (std::size_t i = 0; i < image.contents().blocks.size(); ++i) {
+    const StreamBlock& block = image.contents().blocks[i];
+    const FileOffset bitmap = block.mapped_ram->bitmap_offset;
+    const ByteCount whole_words{block.pages() / 64 * 8};
+    for (int round = 0; round < 10 && whole_words.value() > 0; ++round) {
+      ExpectFound(bitmap, bitmap + whole_words, "block list, page bitmap or device state");
+    }
+    ExpectFound(bitmap, bitmap + ByteCount{BitmapBytes(block.pages())}, "");
+    const FileOffset header{bitmap.value() - kMappedRamHeaderBytes};
+    for (int round = 0; round < 10; ++round) ExpectFound(header, bitmap, "");
+  }
+}
+
+TEST_F(VerifyTest, FindsAFlippedBitInTheDeviceState) {
+  const FileOffset end = Image(path_).stream_end();
+  const FileOffset begin{end.value() - guest_.image().device_state.size()};
+  for (int i = 0; i < 20; ++i) ExpectFound(begin, end, "block list, page bitmap or device state");
+}
+
+TEST_F(VerifyTest, FindsAFlippedBitInTheTable) {
+  const HeaderExtension extension = *Image(path_).header()->extension;
+  for (int i = 0; i < 50; ++i) {
+    ExpectFound(extension.integrity_offset, extension.integrity_offset + extension.integrity_length,
+                "integrity table of");
+  }
+}
+
+TEST_F(VerifyTest, ReportsDamagedMetadataInsteadOfThrowing) {
+  const FlippedBit damage(path_, FileOffset{95}, 0);
+  const VerifyReport report = Report();
+  ASSERT_EQ(report.damage.size(), 1U);
+  EXPECT_NE(report.damage.front().find("header or description"), std::string::npos);
+}
+
+TEST_F(VerifyTest, NamesTheRangeOfADamagedPage) {
+  for (std::size_t block = 0; block < 3; ++block) {
+    for (int round = 0; round < 15; ++round) {
+      const std::uint64_t page = random_() % guest_.image().blocks[block].pages();
+      if (!guest_.IsPresent(block, page)) continue;
+      const FlippedBit damage(path_, PlaceOf(block, page) + ByteCount{random_() % kPageBytes}, 5);
+      const VerifyReport report = Report();
+      ASSERT_EQ(report.damage.size(), 1U) << block << ":" << page;
+      EXPECT_EQ(report.damage.front().find(RangeOf(guest_, block, page)), 0U) << report.damage.front();
+    }
+  }
+}
+
+TEST_F(VerifyTest, TellsWhereInTheFileTheDamageLies) {
+  const FlippedBit damage(path_, PlaceOf(1, 0), 0);
+  const std::uint64_t at = PlaceOf(1, 0).value();
+  const std::string wanted = "bytes " + std::to_string(at) + "-" + std::to_string(at + kPageBytes - 1) + " of the file";
+  ASSERT_EQ(Report().damage.size(), 1U);
+  EXPECT_NE(Report().damage.front().find(wanted), std::string::npos) << Report().damage.front();
+}
+
+TEST_F(VerifyTest, GoesOnBehindDamagedPagesAndListsThemInOrder) {
+  const FlippedBit last(path_, PlaceOf(1, 0), 0);
+  std::vector<std::string> wanted;
+  std::vector<std::unique_ptr<FlippedBit>> damages;
+  for (std::uint64_t page = 0; page < 725; page += 160) {
+    std::uint64_t present = page;
+    while (!guest_.IsPresent(0, present)) ++present;
+    damages.push_back(std::make_unique<FlippedBit>(path_, PlaceOf(0, present), 0));
+    wanted.push_back(RangeOf(guest_, 0, present));
+  }
+  wanted.push_back(RangeOf(guest_, 1, 0));
+  ReadOptions options;
+  options.channels = 8;
+  const VerifyReport report = Report(options);
+  ASSERT_EQ(report.damage.size(), wanted.size());
+  for (std::size_t i = 0; i < wanted.size(); ++i) EXPECT_EQ(report.damage[i].find(wanted[i]), 0U) << report.damage[i];
+}
+
+TEST_F(VerifyTest, DoesNotCountWhatLiesInHoles) {
+  const Image image(path_);
+  for (std::size_t i = 0; i < image.contents().blocks.size(); ++i) {
+    const StreamBlock& block = image.contents().blocks[i];
+    ExpectIgnored(FileOffset{block.mapped_ram->pages_offset.value() - 1});
+    ExpectIgnored(block.mapped_ram->bitmap_offset + ByteCount{BitmapBytes(block.pages())});
+    for (std::uint64_t page = 0; page < block.pages(); page += 7) {
+      if (!block.present.Test(page)) ExpectIgnored(PlaceOf(i, page));
+    }
+  }
+  const HeaderExtension extension = *image.header()->extension;
+  ExpectIgnored(FileOffset{extension.integrity_offset.value() - 1});
+}
+
+TEST_F(VerifyTest, IgnoresBytesBehindTheTable) {
+  Overwrite(path_, FileOffset{Image(path_).file_length().value()}, ToBytes("something"));
+  EXPECT_TRUE(Report().damage.empty());
+}
+
+TEST_F(VerifyTest, ChecksTheHeaderOfAnImageWithoutATable) {
+  WriteCopy(path_, guest_, Copy::kVersion3WithoutChecksums);
+  EXPECT_FALSE(Report().has_checksums);
+  EXPECT_TRUE(Report().damage.empty());
+  ExpectFound(FileOffset{100}, FileOffset{1000}, "header or description");
+}
+
+TEST_F(VerifyTest, LooksAtTheStructureOfImagesWithoutChecksums) {
+  for (const Copy copy : kAllCopies) {
+    if (copy == Copy::kVersion3) continue;
+    WriteCopy(path_, guest_, copy);
+    const VerifyReport report = Report();
+    EXPECT_TRUE(report.damage.empty()) << CopyName(copy) << ": " << report.damage.front();
+    EXPECT_FALSE(report.has_checksums);
+  }
+}
+
+TEST_F(VerifyTest, FindsABrokenRecordOfAStream) {
+  WriteCopy(path_, guest_, Copy::kVersion2);
+  const FileOffset first_record = Image(path_).stream_start() + ByteCount{26 + 17 + 8 + 15 + 16 + 17 + 13 + 5};
+  const FlippedBit damage(path_, first_record + ByteCount{6}, 2);  // flag 0x400
+  ASSERT_EQ(Report().damage.size(), 1U);
+  EXPECT_NE(Report().damage.front().find("not known"), std::string::npos) << Report().damage.front();
+}
+
+TEST_F(VerifyTest, StopsWhenInterrupted) {
+  const Interrupt requested(FileDescriptor(::eventfd(1, EFD_CLOEXEC), "eventfd"));
+  Progress progress;
+  EXPECT_THROW(Verify(Image(path_), {}, progress, requested), Error);
+}
+
+class VerifyWayTest : public testing::TestWithParam<IoWay> {};
+
+TEST_P(VerifyWayTest, FindsTheSameDamage) {
+  const ScratchDirectory directory;
+  if (const std::string reason = ReasonAgainst(GetParam(), directory); !reason.empty()) GTEST_SKIP() << reason;
+  const std::string path = directory.Path("vm.sav");
+  const SmallGuest guest;
+  WriteCopy(path, guest, Copy::kVersion3);
+  const auto [engine, cache, channels] = GetParam();
+  const ReadOptions options{channels, engine, cache};
+  Progress progress;
+  EXPECT_TRUE(Verify(Image(path), options, progress, Interrupt()).damage.empty());
+  EXPECT_EQ(progress.done(), guest.image().ram_length());
+  const FlippedBit damage(path, Image(path).contents().blocks[1].mapped_ram->pages_offset, 0);
+  EXPECT_EQ(Verify(Image(path), options, progress, Interrupt()).damage.size(), 1U);
+}
+
+INSTANTIATE_TEST_SUITE_P(Ways, VerifyWayTest, kAllIoWays, IoWayName);
+
+}  // namespace
+}  // namespace vmsave

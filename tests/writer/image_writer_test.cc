@@ -1,0 +1,289 @@
+#include "writer/image_writer.h"
+
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/eventfd.h>
+#include <sys/resource.h>
+
+#include <filesystem>
+
+#include "format/integrity_table.h"
+#include "format/mapped_ram.h"
+#include "io/sparse_file.h"
+#include "reader/memory_loader.h"
+#include "reader/verify.h"
+#include "tests/format/golden.h"
+#include "tests/scratch_directory.h"
+#include "tests/writer/image_files.h"
+#include "tests/writer/io_ways.h"
+#include "tests/writer/small_guest.h"
+
+namespace vmsave {
+namespace {
+
+bool IsEmpty(const ScratchDirectory& directory) {
+  return std::filesystem::is_empty(directory.path());
+}
+
+// Loads the image into memory that held other bytes, and compares all of it with the guest.
+void ExpectHoldsGuest(const std::string& path, const GuestImage& guest) {
+  const Image image(path);
+  ASSERT_EQ(image.contents().blocks.size(), guest.blocks.size());
+  std::vector<Bytes> memory;
+  std::vector<LoadTarget> targets;
+  for (const RamBlock& block : guest.blocks) memory.emplace_back(block.memory.size(), std::byte{0xee});
+  for (Bytes& block : memory) targets.push_back({block, nullptr, {}});
+  Progress progress;
+  const LoadedRam loaded = LoadImage(image, targets, {}, PageChecks::kOn, progress, Interrupt());
+  for (std::size_t i = 0; i < memory.size(); ++i) {
+    EXPECT_EQ(loaded.contents.blocks[i].name, guest.blocks[i].name);
+    EXPECT_TRUE(std::ranges::equal(memory[i], guest.blocks[i].memory)) << guest.blocks[i].name;
+  }
+  EXPECT_TRUE(std::ranges::equal(loaded.device_state, guest.device_state));
+  EXPECT_EQ(image.description(), guest.description);
+  EXPECT_EQ(image.was_running(), guest.was_running);
+}
+
+class ImageWriterTest : public testing::TestWithParam<IoWay> {
+ protected:
+  void SetUp() override {
+    if (const std::string reason = ReasonAgainst(GetParam(), directory_); !reason.empty()) GTEST_SKIP() << reason;
+  }
+
+  WriteTotals Save(const std::string& path, const GuestImage& guest, std::uint32_t version) const {
+    const auto [engine, cache, channels] = GetParam();
+    return SaveImage(path, guest, version, {channels, engine, true}, cache);
+  }
+
+  ScratchDirectory directory_;
+};
+
+// One thread, plain system calls, through the page cache: what all other ways must equal.
+Bytes Reference(const ScratchDirectory& directory, const GuestImage& guest, std::uint32_t version) {
+  const std::string path = directory.Path("reference.sav");
+  SaveImage(path, guest, version);
+  return ReadWholeFile(path);
+}
+
+TEST_P(ImageWriterTest, WritesTheSameBytesInVersion2) {
+  const SmallGuest guest;
+  Save(directory_.Path("vm.sav"), guest.image(), 2);
+  EXPECT_TRUE(ReadWholeFile(directory_.Path("vm.sav")) == Reference(directory_, guest.image(), 2));
+}
+
+TEST_P(ImageWriterTest, WritesTheSameBytesInVersion3) {
+  const SmallGuest guest;
+  Save(directory_.Path("vm.sav"), guest.image(), 3);
+  EXPECT_TRUE(ReadWholeFile(directory_.Path("vm.sav")) == Reference(directory_, guest.image(), 3));
+}
+
+TEST_P(ImageWriterTest, WritesWhatAReaderLoads) {
+  SmallGuest guest;
+  for (const std::uint32_t version : {2U, 3U}) {
+    guest.image().was_running = version == 2;
+    const std::string path = directory_.Path("vm.sav");
+    Save(path, guest.image(), version);
+    ExpectHoldsGuest(path, guest.image());
+    VerifyMetadata(Image(path));
+  }
+}
+
+TEST_P(ImageWriterTest, LeavesZeroPagesAsHolesInVersion3) {
+  const SmallGuest guest;
+  const std::string path = directory_.Path("vm.sav");
+  Save(path, guest.image(), 3);
+  const Image image(path);
+  for (std::size_t block = 0; block < guest.image().blocks.size(); ++block) {
+    const StreamBlock& saved = image.contents().blocks[block];
+    for (std::uint64_t page = 0; page < saved.pages(); ++page) {
+      const FileOffset at = saved.mapped_ram->pages_offset + PagesToBytes(PageIndex{page});
+      ASSERT_EQ(NextData(image.file(), at, at + kPageSize).has_value(), guest.IsPresent(block, page))
+          << block << ":" << page;
+    }
+  }
+}
+
+TEST_P(ImageWriterTest, TellsTheTotals) {
+  const SmallGuest guest;
+  for (const std::uint32_t version : {2U, 3U}) {
+    const std::string path = directory_.Path("vm.sav");
+    const WriteTotals totals = Save(path, guest.image(), version);
+    EXPECT_EQ(totals.ram, guest.image().ram_length());
+    EXPECT_EQ(totals.present, PagesToBytes(PageIndex{guest.CountPresent()}));
+    EXPECT_EQ(totals.zero, totals.ram - totals.present);
+    EXPECT_EQ(totals.file_length, ByteCount{std::filesystem::file_size(path)});
+  }
+}
+
+TEST_P(ImageWriterTest, TakesGuestsOfAwkwardSizes) {
+  for (const std::uint64_t pages : {1U, 15U, 17U, 63U, 65U, 255U, 257U}) {
+    const SmallGuest guest({{"pc.ram", pages}, {"x", 1}}, pages);
+    for (const std::uint32_t version : {2U, 3U}) {
+      Save(directory_.Path("vm.sav"), guest.image(), version);
+      ExpectHoldsGuest(directory_.Path("vm.sav"), guest.image());
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Ways, ImageWriterTest, kAllIoWays, IoWayName);
+
+// The guest of FORMAT.md's worked example.
+class GoldenGuest {
+ public:
+  GoldenGuest() {
+    image_.frame = {"pc-i440fx-7.2", 2, false};
+    image_.blocks.push_back({"pc.ram", memory_, std::nullopt, nullptr, {}});
+    image_.device_state = device_state_;
+    image_.description = golden::kDescription;
+  }
+  const GuestImage& image() const { return image_; }
+
+ private:
+  Bytes memory_ = Join({Bytes(4096), golden::Page1()});
+  Bytes device_state_ = Hex(golden::kDeviceState);
+  GuestImage image_;
+};
+
+TEST(Version2WriterTest, WritesTheWorkedExampleOfTheFormat) {
+  const ScratchDirectory directory;
+  const GoldenGuest guest;
+  const Bytes file = Reference(directory, guest.image(), 2);
+  EXPECT_TRUE(file == Join({Hex(golden::kHeaderV2), golden::Data(), golden::LegacyStream()}));
+}
+
+TEST(Version3WriterTest, WritesTheWorkedExampleOfTheFormat) {
+  const ScratchDirectory directory;
+  const GoldenGuest guest;
+  const Bytes file = Reference(directory, guest.image(), 3);
+  const std::span<const std::byte> bytes(file);
+  ASSERT_EQ(file.size(), golden::kFileLength);
+  EXPECT_EQ(ToHex(bytes.first(92)), golden::kHeaderV3);
+  EXPECT_TRUE(std::ranges::equal(bytes.subspan(92, golden::kDataLength), golden::Data()));
+  EXPECT_EQ(ToHex(bytes.subspan(golden::kStreamStart, golden::kBitmapOffset - golden::kStreamStart)),
+            golden::kMappedHead);
+  EXPECT_EQ(ToHex(bytes.subspan(golden::kBitmapOffset, 8)), golden::kBitmap);
+  EXPECT_TRUE(std::ranges::equal(bytes.subspan(golden::kPagesOffset, 4096), Bytes(4096)));
+  EXPECT_TRUE(std::ranges::equal(bytes.subspan(golden::kPagesOffset + 4096, 4096), golden::Page1()));
+  EXPECT_EQ(ToHex(bytes.subspan(golden::kRamEndOffset, golden::kStreamEnd - golden::kRamEndOffset)),
+            std::string(golden::kRamEnd) + std::string(golden::kDeviceState));
+  EXPECT_EQ(ToHex(bytes.subspan(golden::kIntegrityOffset)), golden::kIntegrityTable);
+  EXPECT_TRUE(file == golden::Version3Image());
+}
+
+TEST(Version3WriterTest, KeepsTheBlocksAddresses) {
+  const ScratchDirectory directory;
+  SmallGuest guest;
+  guest.image().blocks[2].address = GuestAddress{0xfd000000};
+  SaveImage(directory.Path("vm.sav"), guest.image(), 3);
+  const Image image(directory.Path("vm.sav"));
+  EXPECT_FALSE(image.integrity()->blocks[0].address);
+  EXPECT_EQ(image.integrity()->blocks[2].address, GuestAddress{0xfd000000});
+}
+
+TEST(Version3WriterTest, WritesNoTableWithoutChecksums) {
+  const ScratchDirectory directory;
+  const SmallGuest guest;
+  const std::string path = directory.Path("vm.sav");
+  SaveImage(path, guest.image(), 3, {2, EngineKind::kSync, false});
+  const Image image(path);
+  EXPECT_FALSE(image.integrity());
+  EXPECT_EQ(image.stream_end(), FileOffset{image.file_length().value()});
+  VerifyMetadata(image);
+  ExpectHoldsGuest(path, guest.image());
+}
+
+TEST(Version3WriterTest, LeavesTheGuestsUntouchedPagesUntouched) {
+  const ScratchDirectory directory;
+  const SmallGuest guest;
+  const ByteCount before = TouchedBytes(guest.image().blocks[0]);
+  for (const std::uint32_t version : {2U, 3U}) {
+    SaveImage(directory.Path("vm.sav"), guest.image(), version, {8, EngineKind::kSync, true});
+    EXPECT_EQ(TouchedBytes(guest.image().blocks[0]), before) << "version " << version;
+  }
+}
+
+// Both versions.
+class FailingWriterTest : public testing::TestWithParam<std::tuple<std::uint32_t, EngineKind>> {
+ protected:
+  void SetUp() override {
+    const IoWay way{std::get<EngineKind>(GetParam()), CacheUse::kPageCache, 4};
+    if (const std::string reason = ReasonAgainst(way, directory_); !reason.empty()) GTEST_SKIP() << reason;
+  }
+
+  // The kind of what was thrown; nothing where the image was written.
+  std::optional<ErrorKind> Failure(const Interrupt& interrupt) const {
+    const auto [version, engine] = GetParam();
+    const WriteOptions options{4, engine, true};
+    NewFile file(directory_.Path("vm.sav"), Replace::kNo, CacheUse::kPageCache);
+    Progress progress;
+    try {
+      if (version == 3) WriteVersion3(file, guest_.image(), options, progress, interrupt);
+      if (version == 2) WriteVersion2(file, guest_.image(), options, progress, interrupt);
+    } catch (const Error& error) {
+      return error.kind();
+    }
+    return std::nullopt;
+  }
+
+  ScratchDirectory directory_;
+  SmallGuest guest_;
+};
+
+// As long as this lives, no file of this process grows beyond that.
+class FileSizeLimit {
+ public:
+  explicit FileSizeLimit(rlim_t bytes) : old_handler_(::signal(SIGXFSZ, SIG_IGN)) {
+    ::getrlimit(RLIMIT_FSIZE, &old_limit_);
+    const rlimit limit{bytes, old_limit_.rlim_max};
+    ::setrlimit(RLIMIT_FSIZE, &limit);
+  }
+  FileSizeLimit(const FileSizeLimit&) = delete;
+  FileSizeLimit& operator=(const FileSizeLimit&) = delete;
+  ~FileSizeLimit() {
+    ::setrlimit(RLIMIT_FSIZE, &old_limit_);
+    ::signal(SIGXFSZ, old_handler_);
+  }
+
+ private:
+  rlimit old_limit_{};
+  sighandler_t old_handler_;
+};
+
+TEST_P(FailingWriterTest, ThrowsWhereTheFileCannotGrow) {
+  for (const rlim_t limit : {rlim_t{0}, rlim_t{1000}, rlim_t{1} << 20, (rlim_t{1} << 20) + 70000}) {
+    const FileSizeLimit no_growth(limit);
+    EXPECT_EQ(Failure(Interrupt()), ErrorKind::kFailed) << limit;
+    EXPECT_TRUE(IsEmpty(directory_)) << limit;
+  }
+}
+
+TEST_P(FailingWriterTest, StopsWhenInterrupted) {
+  const Interrupt requested(FileDescriptor(::eventfd(1, EFD_CLOEXEC), "eventfd"));
+  EXPECT_EQ(Failure(requested), ErrorKind::kInterrupted);
+  EXPECT_TRUE(IsEmpty(directory_));
+}
+
+TEST_P(FailingWriterTest, LeavesNoFileThatWasNotPublished) {
+  EXPECT_EQ(Failure(Interrupt()), std::nullopt);
+  EXPECT_TRUE(IsEmpty(directory_));
+}
+
+TEST_P(FailingWriterTest, BringsProgressToItsTotal) {
+  const auto [version, engine] = GetParam();
+  NewFile file(directory_.Path("vm.sav"), Replace::kNo, CacheUse::kPageCache);
+  Progress progress;
+  if (version == 3) WriteVersion3(file, guest_.image(), {4, engine, true}, progress, Interrupt());
+  if (version == 2) WriteVersion2(file, guest_.image(), {4, engine, true}, progress, Interrupt());
+  EXPECT_EQ(progress.done(), progress.total());
+}
+
+INSTANTIATE_TEST_SUITE_P(Versions, FailingWriterTest,
+                         testing::Combine(testing::Values(2U, 3U),
+                                          testing::Values(EngineKind::kSync, EngineKind::kUring)),
+                         [](const auto& shown) {
+                           return "Version" + std::to_string(std::get<0>(shown.param)) +
+                                  std::string(EngineName(std::get<1>(shown.param)));
+                         });
+
+}  // namespace
+}  // namespace vmsave
