@@ -70,6 +70,7 @@ RestoreOptions MakeRestoreOptions(const Options& options, const Transfer& transf
     if (options.via == RestoreWayName(way)) restore.way = way;
   }
   restore.read = {transfer.channels, transfer.engine, transfer.cache};
+  restore.pages_verified = options.verify == "full";
   restore.checks = options.verify == "off" ? PageChecks::kOff : PageChecks::kOn;
   if (options.running) restore.run = true;
   if (options.paused) restore.run = false;

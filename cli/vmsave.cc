@@ -108,6 +108,9 @@ SaveOptions MakeSaveOptions(const Options& options, const Transfer& transfer) {
   save.path = options.image;
   const int version = options.image_version.value_or(transfer.configuration.save_image_version.value_or(2));
   save.version = version == 3 ? ImageVersion::k3 : ImageVersion::k2;
+  if (options.no_checksums && version != 3) {
+    throw Error(ErrorKind::kUsage, "--no-checksums", "a version 2 image has none", "it goes with --image-version 3");
+  }
   save.replace = options.force ? Replace::kYes : Replace::kNo;
   save.cache = transfer.cache;
   save.write = {transfer.channels, transfer.engine, !options.no_checksums};

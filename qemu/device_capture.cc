@@ -90,7 +90,7 @@ void Cancel(QmpClient& qmp) noexcept {
 CapturedState CaptureDevices(QmpClient& qmp, const std::set<std::string>& mapped, const Interrupt& interrupt) {
   MigrationSettings settings(qmp, {std::string(kIgnoreSharedCapability)}, OnFailure::kPutBack);
   settings.SetParameter("max-bandwidth", kUnlimitedBandwidth);
-  const MigrationChannel channel(qmp);
+  MigrationChannel channel(qmp);
   try {
     qmp.Execute("migrate", {{"uri", channel.uri()}});
     ChannelSource source(channel, interrupt);
@@ -102,6 +102,7 @@ CapturedState CaptureDevices(QmpClient& qmp, const std::set<std::string>& mapped
     state.private_memory = pages.TakeMemory();
     return state;
   } catch (...) {
+    channel.ShutDown();
     Cancel(qmp);
     throw;
   }

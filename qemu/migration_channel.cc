@@ -36,6 +36,10 @@ void MigrationChannel::ShutDownSending() {
   ::shutdown(socket_.number(), SHUT_WR);
 }
 
+void MigrationChannel::ShutDown() {
+  ::shutdown(socket_.number(), SHUT_RDWR);
+}
+
 ChannelSource::ChannelSource(const MigrationChannel& channel, const Interrupt& interrupt)
     : channel_(channel), interrupt_(interrupt), buffer_(kBufferBytes) {}
 

@@ -23,6 +23,10 @@ class MigrationChannel {
   // No more bytes will be sent: the end of a stream for QEMU.
   void ShutDownSending();
 
+  // Nothing will be read or sent any more: QEMU's end fails at once. Without it, a QEMU that waits for room in the
+  // socket would answer no command.
+  void ShutDown();
+
  private:
   FileDescriptor socket_;
 };

@@ -160,11 +160,16 @@ class Restore {
     if (options_.read.cache == CacheUse::kBypass && !HasParameter("direct-io")) {
       return version + " cannot bypass the cache (9.1 can)";
     }
+    if (!options_.way && LeavesPagesUnchecked() && options_.checks == PageChecks::kOn) {
+      return "QEMU would not look at the checksums of its pages";
+    }
     const auto used = std::ranges::find_if(backends_, MayHoldData);
     if (used == backends_.end()) return "";
     return fmt::format("memory backend {} has a file with data in it, and QEMU clears no page that the image has not",
                        used->id);
   }
+
+  bool LeavesPagesUnchecked() const { return image_.integrity().has_value() && !options_.pages_verified; }
 
   bool HasParameter(const std::string& name) { return qmp_.Execute("query-migrate-parameters").contains(name); }
 
@@ -261,7 +266,7 @@ class Restore {
     WaitLoaded(qmp_);
     qmp_.Execute("remove-fd", {{"fdset-id", kDescriptorSet}});
     summary_.present = CountPresent(image_.contents());
-    summary_.pages_unchecked = image_.integrity().has_value();
+    summary_.pages_unchecked = LeavesPagesUnchecked();
   }
 
   void AddDescriptor(const FileDescriptor& file) {

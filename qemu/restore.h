@@ -22,9 +22,12 @@ enum class RestoreWay {
 std::string_view RestoreWayName(RestoreWay way);
 
 struct RestoreOptions {
-  std::optional<RestoreWay> way;  // else the first that works, in the order above
+  // Else the first that works, in the order above; but kNative, where nobody looks at a page's checksum, only for
+  // images that have none, or where the caller has checked them or does not want it.
+  std::optional<RestoreWay> way;
   ReadOptions read;
   PageChecks checks = PageChecks::kOn;  // of pages that pass through this process
+  bool pages_verified = false;          // all of them have been checked already
   std::optional<bool> run;              // else as the image says
 };
 

@@ -16,7 +16,7 @@
 namespace vmsave {
 
 // Long enough for any machine; a test that passes does not wait for it.
-inline constexpr std::chrono::seconds kPatience{60};
+inline constexpr std::chrono::seconds kPatience{180};
 
 struct Outcome {
   int status = -1;  // as a shell tells it: 128 + N for a program ended by signal N

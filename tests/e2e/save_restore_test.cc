@@ -141,9 +141,13 @@ std::vector<Journey> AutomaticWays() {
                            Shape(WhichQemu::kOld, Ram::kPrivate), "3", "stream");
   Journey newest = WithinMemory("NewestMachineByItsAlias", Shape(WhichQemu::kNew, Ram::kFile), "3");
   newest.saved.machine = newest.restored.machine = "q35";
-  native.restore_options.clear();
+  Journey checked = native;
+  checked.name = "NewPrivateTakesStreamForItsChecksums";
+  checked.via = "stream";
+  checked.restore_options.clear();
+  native.restore_options = {"--verify", "full"};
   stream.restore_options.clear();
-  return {native, stream, newest};
+  return {native, checked, stream, newest};
 }
 
 std::string NameOf(const testing::TestParamInfo<Journey>& info) {
