@@ -206,14 +206,31 @@ QmpClient::QmpClient(const std::string& socket_path, const Interrupt& interrupt,
   Execute("qmp_capabilities");
 }
 
+// An answer to a client that was cut off in the middle of a command may come in front of the greeting.
 void QmpClient::ReadGreeting(std::chrono::milliseconds timeout) {
   const std::string what_failed = fmt::format("cannot talk to the guest at {}", socket_path_);
+  const Clock::time_point deadline = DeadlineIn(timeout);
+  Json message;
+  do {
+    message = Parse(ReadGreetingLine(deadline, timeout, what_failed));
+  } while (message.is_object() && message.contains("id") && message.contains("return"));
+  const std::optional<QemuVersion> version = GreetingVersion(message);
+  if (!version) {
+    throw Error(ErrorKind::kFailed, what_failed, "it is not a QMP socket: its greeting is not that of QMP",
+                "name the socket of QEMU's -qmp, not that of -monitor, -serial or another program");
+  }
+  version_ = *version;
+}
+
+std::string QmpClient::ReadGreetingLine(Clock::time_point deadline, std::chrono::milliseconds timeout,
+                                        const std::string& what_failed) {
   std::string line;
-  switch (ReadLine(DeadlineIn(timeout), line)) {
+  switch (ReadLine(deadline, line)) {
     case Input::kClosed:
       throw Closed(what_failed);
     case Input::kNothingYet:
-      if (!received_.empty()) break;
+      // What has come so far is no line: it is judged as it stands.
+      if (!received_.empty()) return received_;
       throw Error(ErrorKind::kFailed, what_failed,
                   fmt::format("no QMP greeting within {} ms: another client holds the QMP socket, or it is not a QMP "
                               "socket, or QEMU hangs",
@@ -222,12 +239,7 @@ void QmpClient::ReadGreeting(std::chrono::milliseconds timeout) {
     case Input::kLine:
       break;
   }
-  const std::optional<QemuVersion> version = GreetingVersion(Parse(line));
-  if (!version) {
-    throw Error(ErrorKind::kFailed, what_failed, "it is not a QMP socket: its greeting is not that of QMP",
-                "name the socket of QEMU's -qmp, not that of -monitor, -serial or another program");
-  }
-  version_ = *version;
+  return line;
 }
 
 Json QmpClient::Execute(const std::string& command, const Json& arguments, int descriptor) {

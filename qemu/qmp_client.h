@@ -97,6 +97,8 @@ class QmpClient {
   enum class Input { kLine, kNothingYet, kClosed };
 
   void ReadGreeting(std::chrono::milliseconds timeout);
+  std::string ReadGreetingLine(Clock::time_point deadline, std::chrono::milliseconds timeout,
+                               const std::string& what_failed);
   void Send(const std::string& line, int descriptor, const std::string& what_failed);
   bool WaitSocket(short events, Clock::time_point deadline, bool heed_interrupt) const;
   Input ReadLine(Clock::time_point deadline, std::string& line);
