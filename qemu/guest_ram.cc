@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <charconv>
@@ -130,6 +131,7 @@ class BackendMapper {
   std::optional<MappedBackend> TryCandidate(const MemoryBackend& backend, const std::string& path, const Place& place,
                                             std::string& why_not) const;
   std::vector<std::string> Candidates(const MemoryBackend& backend, const ProcessMapping& mapping) const;
+  void RefuseIfInUse(const MemoryBackend& backend, const ProcessMapping& ram) const;
   FileDescriptor Open(const std::string& path) const;
 
   QmpClient& qmp_;
@@ -160,12 +162,33 @@ BackendMapper::Place BackendMapper::FindPlace(const MemoryBackend& backend) {
   throw Failure(backend, "no guest address shows it", "a backend that no device of the guest uses cannot be saved");
 }
 
+// A guest that still runs in this memory would be overwritten. Processes that may not be looked at are passed over.
+void BackendMapper::RefuseIfInUse(const MemoryBackend& backend, const ProcessMapping& ram) const {
+  for (const auto& entry : std::filesystem::directory_iterator("/proc")) {
+    const std::string process = entry.path().filename().string();
+    const bool is_process = std::ranges::all_of(process, [](char c) { return c >= '0' && c <= '9'; });
+    if (!is_process || process == std::to_string(pid_) || process == std::to_string(::getpid())) continue;
+    try {
+      const std::vector<ProcessMapping> mappings = ReadProcessMaps(process);
+      const auto uses = [&ram](const ProcessMapping& mapping) { return mapping.shared && mapping.SameFile(ram); };
+      if (std::ranges::none_of(mappings, uses)) continue;
+    } catch (const Error&) {
+      continue;
+    }
+    throw Error(ErrorKind::kDamaged,
+                fmt::format("cannot restore into RAM {} of the guest at {}", backend.id, qmp_.socket_path()),
+                fmt::format("process {} uses {} too", process, ram.path),
+                "end the guest that still runs there, or give QEMU another mem-path");
+  }
+}
+
 MappedBackend BackendMapper::MapAsQemuDoes(const MemoryBackend& backend) {
   const Place place = FindPlace(backend);
   if (!place.mapping.shared) throw Failure(backend, "QEMU has mapped it privately", "give the backend share=on");
   if (access_ == Access::kReadWrite && !place.mapping.writable) {
     throw Failure(backend, "QEMU itself has no write access to it", "is the backend readonly=on?");
   }
+  if (access_ == Access::kReadWrite) RefuseIfInUse(backend, place.mapping);
   std::string why_not = fmt::format("no descriptor of process {} leads to {}", pid_, place.mapping.path);
   for (const std::string& path : Candidates(backend, place.mapping)) {
     if (std::optional<MappedBackend> mapped = TryCandidate(backend, path, place, why_not)) return *std::move(mapped);

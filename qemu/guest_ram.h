@@ -42,6 +42,7 @@ std::string WhyNotShared(const std::vector<MemoryBackend>& backends);
 // descriptor of QEMU with that file (/proc/PID/fd) is opened anew. What was opened is proved to be that file: our own
 // mapping of it must show the same device and inode in /proc/self/maps. Only a mapping that QEMU itself shares, and for
 // kReadWrite may write, is accepted, so that a guest that took over its QEMU gains nothing from our permissions.
+// For kReadWrite, memory that any other process has mapped as well is refused: Error{kDamaged}.
 // Throws Error{kFailed}: names the backend, why, and what to do (run as the user of QEMU, or as root).
 std::vector<MappedBackend> MapBackends(QmpClient& qmp, const std::vector<MemoryBackend>& backends,
                                        MemoryMapping::Access access);

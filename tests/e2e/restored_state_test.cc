@@ -134,6 +134,20 @@ class RestoredMemoryTest : public RestoredStateTest {
 
 INSTANTIATE_TEST_SUITE_P(Both, RestoredMemoryTest, testing::Values(WhichQemu::kOld, WhichQemu::kNew), NameOfQemu);
 
+// The command that the guest was started with names the memory that it may still run in.
+TEST_P(RestoredMemoryTest, MemoryOfAGuestThatStillRunsIsNotTouched) {
+  ASSERT_TRUE(Succeeded(Save(*saved_, {"--image-version", "3", "--after", "resume"})));
+
+  std::vector<std::string> command = VmrestoreCommand(*restored_, {ImagePath()});
+  for (std::string& argument : command) {
+    const std::size_t at = argument.find(restored_->ram_path());
+    if (at != std::string::npos) argument.replace(at, restored_->ram_path().size(), saved_->ram_path());
+  }
+  EXPECT_TRUE(Refused(RunToEnd(command), 3, "end the guest that still runs there"));
+
+  EXPECT_TRUE(GoesOn(*saved_));
+}
+
 // QEMU reads the pages that an image has and leaves the others as they are: in a file that is not empty, wrong.
 TEST_P(RestoredMemoryTest, FileThatHeldOtherThingsIsNotLeftToQemu) {
   ASSERT_TRUE(Succeeded(Save(*saved_, {"--image-version", "3"})));
