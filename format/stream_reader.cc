@@ -158,9 +158,13 @@ class Walker {
     while (true) {
       const std::uint64_t word = TakeU64();
       const std::uint64_t flags = word & ram_flag::kMask;
-      if (flags == ram_flag::kEndOfSection) return;
-      if (flags == ram_flag::kMultifdFlush) continue;
-      if (flags == ram_flag::kMemSize) {
+      if (flags == ram_flag::kEndOfSection) {
+        sink_.OnEndOfRecords();
+        return;
+      }
+      if (flags == ram_flag::kMultifdFlush) {
+        sink_.OnMultifdFlush();
+      } else if (flags == ram_flag::kMemSize) {
         WalkBlockList(ByteCount{word & ~ram_flag::kMask});
       } else {
         WalkPage(word & ~ram_flag::kMask, flags);
@@ -179,7 +183,7 @@ class Walker {
       left = left - block.length;
       if (block.mapped_ram) source_.SkipTo(block.mapped_ram->pages_offset + block.length);
     }
-    sink_.OnBlocks(contents_.blocks);
+    sink_.OnBlocks(contents_);
   }
 
   StreamBlock TakeBlock(ByteCount left) {

@@ -45,29 +45,6 @@ struct StreamBlock {
   std::uint64_t pages() const { return length.value() / kPageBytes; }
 };
 
-// Who takes the pages. Calls come in the stream's order; a page may come more than once, and the last time counts.
-class PageSink {
- public:
-  virtual ~PageSink() = default;
-
-  // Once, before the first page: the block list is complete.
-  virtual void OnBlocks(const std::vector<StreamBlock>& blocks) = 0;
-
-  // 4096 bytes of memory that the page is to be read into, which is done when the next call comes; empty to pass over
-  // it.
-  virtual std::span<std::byte> PageTarget(std::size_t block, PageIndex page) = 0;
-
-  virtual void OnZeroPage(std::size_t block, PageIndex page) = 0;
-};
-
-// Takes no page.
-class PassOverPages : public PageSink {
- public:
-  void OnBlocks(const std::vector<StreamBlock>&) override {}
-  std::span<std::byte> PageTarget(std::size_t, PageIndex) override { return {}; }
-  void OnZeroPage(std::size_t, PageIndex) override {}
-};
-
 struct StreamContents {
   StreamFrame frame;
   std::vector<std::string> capabilities;
@@ -75,6 +52,34 @@ struct StreamContents {
 
   bool HasCapability(std::string_view name) const;
   bool has_mapped_ram() const { return HasCapability(kMappedRamCapability); }
+};
+
+// Who takes the pages. Calls come in the stream's order; a page may come more than once, and the last time counts.
+class PageSink {
+ public:
+  virtual ~PageSink() = default;
+
+  // Once, before the first page: the block list is complete. Of the frame, switchover_start may still change.
+  virtual void OnBlocks(const StreamContents& contents) = 0;
+
+  // 4096 bytes of memory that the page is to be read into, which is done when the next call comes; empty to pass over
+  // it.
+  virtual std::span<std::byte> PageTarget(std::size_t block, PageIndex page) = 0;
+
+  virtual void OnZeroPage(std::size_t block, PageIndex page) = 0;
+
+  // The end of the records of one section, the block list's too; and a MULTIFD_FLUSH record among them. Of interest
+  // where other pages come over multifd channels beside the stream.
+  virtual void OnEndOfRecords() {}
+  virtual void OnMultifdFlush() {}
+};
+
+// Takes no page.
+class PassOverPages : public PageSink {
+ public:
+  void OnBlocks(const StreamContents&) override {}
+  std::span<std::byte> PageTarget(std::size_t, PageIndex) override { return {}; }
+  void OnZeroPage(std::size_t, PageIndex) override {}
 };
 
 // Reads from the stream's magic to behind ram's END; the source then stands at the device state. With mapped-ram, pages

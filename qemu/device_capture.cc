@@ -21,8 +21,8 @@ class PrivatePages : public PageSink {
  public:
   explicit PrivatePages(const std::set<std::string>& mapped) : mapped_(mapped) {}
 
-  void OnBlocks(const std::vector<StreamBlock>& blocks) override {
-    for (const StreamBlock& block : blocks) {
+  void OnBlocks(const StreamContents& contents) override {
+    for (const StreamBlock& block : contents.blocks) {
       const bool is_mapped = mapped_.contains(block.name);
       names_.push_back(block.name);
       memory_.push_back(is_mapped ? MemoryMapping() : MemoryMapping::Anonymous(block.length));

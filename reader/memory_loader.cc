@@ -73,14 +73,14 @@ class TargetSink : public PageSink {
  public:
   explicit TargetSink(const std::vector<LoadTarget>& targets) : targets_(targets) {}
 
-  void OnBlocks(const std::vector<StreamBlock>& blocks) override {
+  void OnBlocks(const StreamContents& contents) override {
     const auto fits = [](const StreamBlock& block, const LoadTarget& target) {
       return block.length.value() == target.memory.size();
     };
-    if (!std::ranges::equal(blocks, targets_, fits)) {
+    if (!std::ranges::equal(contents.blocks, targets_, fits)) {
       throw Error(ErrorKind::kDamaged, "cannot load the image", "its block list changed while it was read");
     }
-    for (const StreamBlock& block : blocks) present_.emplace_back(block.pages());
+    for (const StreamBlock& block : contents.blocks) present_.emplace_back(block.pages());
   }
 
   std::span<std::byte> PageTarget(std::size_t block, PageIndex page) override {

@@ -7,8 +7,8 @@ namespace {
 
 class PresenceSink : public PageSink {
  public:
-  void OnBlocks(const std::vector<StreamBlock>& blocks) override {
-    for (const StreamBlock& block : blocks) present_.emplace_back(block.pages());
+  void OnBlocks(const StreamContents& contents) override {
+    for (const StreamBlock& block : contents.blocks) present_.emplace_back(block.pages());
   }
   std::span<std::byte> PageTarget(std::size_t block, PageIndex page) override {
     present_[block].Set(page.value());

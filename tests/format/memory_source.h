@@ -59,9 +59,9 @@ class MemoryFile final : public ByteSource {
 
 class RecordingSink final : public PageSink {
  public:
-  void OnBlocks(const std::vector<StreamBlock>& blocks) override {
-    EXPECT_FALSE(blocks.empty());
-    blocks_ = blocks.size();
+  void OnBlocks(const StreamContents& contents) override {
+    EXPECT_FALSE(contents.blocks.empty());
+    blocks_ = contents.blocks.size();
     ++lists;
   }
   std::span<std::byte> PageTarget(std::size_t block, PageIndex page) override {
