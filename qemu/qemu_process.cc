@@ -15,7 +15,6 @@
 #include <array>
 #include <cerrno>
 #include <charconv>
-#include <cstdlib>
 #include <cstring>
 #include <limits>
 #include <span>
@@ -27,7 +26,6 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr std::string_view kSocketName = "/qmp.sock";
 constexpr std::chrono::seconds kGraceForTerm{5};
 
 // "a=1,b=2,,3" -> {"a=1", "b=2,3"}: QEMU writes a comma in a value twice.
@@ -88,18 +86,6 @@ std::span<const std::string> QemuArguments(const std::vector<std::string>& comma
   };
   const auto program = std::find_if(command.begin(), command.end(), is_qemu);
   return {program == command.end() ? command.begin() : program, command.end()};
-}
-
-// mkdtemp(3) in the first place that is there and short enough for a socket's name; empty if there is none.
-std::string MakePrivateDirectory() {
-  const std::array<const char*, 3> places{std::getenv("XDG_RUNTIME_DIR"), std::getenv("TMPDIR"), "/tmp"};
-  for (const char* place : places) {
-    if (place == nullptr || place[0] != '/') continue;
-    std::string path = fmt::format("{}/vmsave-XXXXXX", place);
-    if (path.size() + kSocketName.size() >= sizeof(sockaddr_un::sun_path)) continue;
-    if (::mkdtemp(path.data()) != nullptr) return path;
-  }
-  return "";
 }
 
 std::string DoubleCommas(std::string_view text) {
@@ -199,25 +185,8 @@ CommandFacts ReadCommand(const std::vector<std::string>& command) {
   return facts;
 }
 
-QemuProcess::PrivateDirectory::PrivateDirectory() : path_(MakePrivateDirectory()) {
-  if (path_.empty()) {
-    throw Error(ErrorKind::kFailed, "cannot make a private directory for QEMU's socket",
-                "none can be made in $XDG_RUNTIME_DIR, $TMPDIR or /tmp, or their names are too long",
-                "set TMPDIR to a directory with a short name that you can write to");
-  }
-}
-
-QemuProcess::PrivateDirectory::~PrivateDirectory() {
-  ::unlink(SocketPath().c_str());
-  ::rmdir(path_.c_str());
-}
-
-std::string QemuProcess::PrivateDirectory::SocketPath() const {
-  return fmt::format("{}{}", path_, kSocketName);
-}
-
 QemuProcess::QemuProcess(const std::vector<std::string>& command, const Interrupt& interrupt, Session session)
-    : interrupt_(interrupt), daemonizes_(ReadCommand(command).daemonizes), socket_path_(directory_.SocketPath()) {
+    : interrupt_(interrupt), daemonizes_(ReadCommand(command).daemonizes), socket_path_(directory_.Path("qmp.sock")) {
   if (command.empty()) throw Error(ErrorKind::kUsage, "cannot start QEMU", "no command is given");
   program_ = command[0];
   std::vector<std::string> whole = command;

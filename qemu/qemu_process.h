@@ -10,6 +10,7 @@
 
 #include "io/file_descriptor.h"
 #include "io/interrupt.h"
+#include "io/private_directory.h"
 
 namespace vmsave {
 
@@ -26,11 +27,10 @@ struct CommandFacts {
 // before a program called qemu-... are left out; where there is none, all arguments count.
 CommandFacts ReadCommand(const std::vector<std::string>& command);
 
-// Starts `command` with "-incoming defer -S -qmp unix:PRIVATE-SOCKET,server=on,wait=off" added, in a private directory
-// (mode 0700, under $XDG_RUNTIME_DIR, else $TMPDIR, else /tmp), which the destructor removes. QEMU keeps the terminal
-// and the other standard streams. A QEMU that is started does not end by itself when this process is killed. The
-// destructor of a process that was not released kills it (SIGTERM, then after a
-// grace SIGKILL) and reaps it.
+// Starts `command` with "-incoming defer -S -qmp unix:PRIVATE-SOCKET,server=on,wait=off" added, in a PrivateDirectory.
+// QEMU keeps the terminal and the other standard streams. A QEMU that is started does not end by itself when this
+// process is killed. The destructor of a process that was not released kills it (SIGTERM, then after a grace SIGKILL)
+// and reaps it.
 class QemuProcess {
  public:
   // kOwn: QEMU gets a session of its own, so that what happens in ours (Ctrl-C, a terminal that closes) does not reach
@@ -63,19 +63,6 @@ class QemuProcess {
   int WaitExit();
 
  private:
-  // A directory that only its owner can enter, removed with the socket in it.
-  class PrivateDirectory {
-   public:
-    PrivateDirectory();
-    PrivateDirectory(const PrivateDirectory&) = delete;
-    PrivateDirectory& operator=(const PrivateDirectory&) = delete;
-    ~PrivateDirectory();
-    std::string SocketPath() const;
-
-   private:
-    std::string path_;
-  };
-
   bool Reap(bool wait);
   bool Ended();
   void SignalAll(int signal) const;

@@ -1,0 +1,89 @@
+#include "io/private_directory.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdlib>
+#include <memory>
+#include <vector>
+
+#include "format/error.h"
+
+namespace vmsave {
+namespace {
+
+using Reach = PrivateDirectory::Reach;
+
+std::vector<const char*> Places(Reach reach) {
+  if (reach == Reach::kAnyUser) return {"/tmp"};
+  return {std::getenv("XDG_RUNTIME_DIR"), std::getenv("TMPDIR"), "/tmp"};
+}
+
+std::string MakeDirectory(Reach reach) {
+  for (const char* place : Places(reach)) {
+    if (place == nullptr || place[0] != '/') continue;
+    std::string path = fmt::format("{}/vmsave-XXXXXX", place);
+    if (path.size() + 1 + PrivateDirectory::kMaxNameBytes >= sizeof(sockaddr_un::sun_path)) continue;
+    if (::mkdtemp(path.data()) != nullptr) return path;
+  }
+  if (reach == Reach::kAnyUser) throw Error::FromErrno("cannot make a private directory in /tmp", errno);
+  throw Error(ErrorKind::kFailed, "cannot make a private directory",
+              "none can be made in $XDG_RUNTIME_DIR, $TMPDIR or /tmp, or their names are too long",
+              "set TMPDIR to a directory with a short name that you can write to");
+}
+
+// Not through a link that somebody has put in its place.
+FileDescriptor OpenDirectory(const std::string& path) {
+  try {
+    return OpenFile(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
+  } catch (const Error&) {
+    ::rmdir(path.c_str());
+    throw;
+  }
+}
+
+struct CloseDirectory {
+  void operator()(DIR* directory) const { ::closedir(directory); }
+};
+using DirectoryStream = std::unique_ptr<DIR, CloseDirectory>;
+
+DirectoryStream ReadFromStart(const FileDescriptor& directory) {
+  const int number = ::openat(directory.number(), ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  DirectoryStream stream(number < 0 ? nullptr : ::fdopendir(number));
+  if (stream == nullptr && number >= 0) ::close(number);
+  return stream;
+}
+
+// unlinkat(2) neither follows links nor removes directories.
+void RemoveFilesIn(const FileDescriptor& directory) {
+  const DirectoryStream stream = ReadFromStart(directory);
+  if (stream == nullptr) return;
+  while (const dirent* entry = ::readdir(stream.get())) ::unlinkat(directory.number(), &entry->d_name[0], 0);
+}
+
+}  // namespace
+
+PrivateDirectory::PrivateDirectory(Reach reach) : path_(MakeDirectory(reach)), directory_(OpenDirectory(path_)) {}
+
+PrivateDirectory::~PrivateDirectory() {
+  // Taken back first, so that nobody puts more into it meanwhile.
+  [[maybe_unused]] const int taken = ::fchown(directory_.number(), ::geteuid(), ::getegid());
+  RemoveFilesIn(directory_);
+  ::rmdir(path_.c_str());
+}
+
+std::string PrivateDirectory::Path(std::string_view name) const {
+  return fmt::format("{}/{}", path_, name);
+}
+
+void PrivateDirectory::GiveTo(uid_t user, gid_t group) {
+  if (::fchown(directory_.number(), user, group) != 0) {
+    throw Error::FromErrno(fmt::format("cannot give {} to user {}", path_, user), errno, "run as root");
+  }
+}
+
+}  // namespace vmsave
