@@ -5,9 +5,9 @@
 #include <algorithm>
 #include <thread>
 
-#include "qemu/guest_facts.h"
 #include "qemu/migration_channel.h"
 #include "qemu/migration_settings.h"
+#include "qemu/migration_status.h"
 
 namespace vmsave {
 namespace {
@@ -57,19 +57,6 @@ class PrivatePages : public PageSink {
   std::vector<PageBitmap> seen_;
 };
 
-void WaitCompleted(QmpClient& qmp) {
-  while (true) {
-    const QmpClient::Json migration = qmp.Execute("query-migrate");
-    const std::string status = migration.value("status", "none");
-    if (status == "completed") return;
-    if (IsMigrationAtRest(status)) {
-      throw Error(ErrorKind::kFailed, "cannot get the guest's device state",
-                  migration.value("error-desc", "QEMU's migration ended as " + status));
-    }
-    std::this_thread::sleep_for(kStatusPoll);
-  }
-}
-
 // Ends a migration that is under way, so that the guest can be continued. Where QEMU does not get it ended, that is
 // tried all the same.
 void Cancel(QmpClient& qmp) noexcept {
@@ -98,7 +85,7 @@ CapturedState CaptureDevices(QmpClient& qmp, const std::set<std::string>& mapped
     CapturedState state;
     state.contents = ReadStreamUpToDevices(source, pages);
     state.device_state = ReadDeviceState(source);
-    WaitCompleted(qmp);
+    WaitMigrationCompleted(qmp, "cannot get the guest's device state");
     state.private_memory = pages.TakeMemory();
     return state;
   } catch (...) {

@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <array>
 #include <pugixml.hpp>
 #include <sstream>
@@ -46,15 +45,6 @@ ByteCount MemoryElement(const pugi::xml_node& element) {
 
 std::string QueryStatus(QmpClient& qmp) {
   return qmp.Execute("query-status").at("status").get<std::string>();
-}
-
-std::string QueryMigrationStatus(QmpClient& qmp) {
-  return qmp.Execute("query-migrate").value("status", "none");
-}
-
-bool IsMigrationAtRest(const std::string& migration_status) {
-  constexpr std::array<std::string_view, 4> kAtRest{"none", "completed", "failed", "cancelled"};
-  return std::ranges::find(kAtRest, migration_status) != kAtRest.end();
 }
 
 GuestFacts QueryGuest(QmpClient& qmp) {

@@ -4,6 +4,7 @@
 #include <optional>
 #include <string>
 
+#include "qemu/migration_status.h"
 #include "qemu/qmp_client.h"
 
 namespace vmsave {
@@ -24,12 +25,6 @@ GuestFacts QueryGuest(QmpClient& qmp);
 
 // The run state alone.
 std::string QueryStatus(QmpClient& qmp);
-
-// What query-migrate says of the present or last migration: "active", "completed", ...; "none" where there was none.
-std::string QueryMigrationStatus(QmpClient& qmp);
-
-// Whether no migration is under way: there was none, or it has ended, well or not.
-bool IsMigrationAtRest(const std::string& migration_status);
 
 // The description of a guest whose own is not at hand: the few elements of libvirt's domain XML that QMP can tell.
 std::string MakeDescription(const GuestFacts& guest);

@@ -12,6 +12,7 @@
 #include "qemu/guest_ram.h"
 #include "qemu/migration_channel.h"
 #include "qemu/migration_settings.h"
+#include "qemu/migration_status.h"
 #include "reader/memory_loader.h"
 #include "reader/stream_sender.h"
 
@@ -92,19 +93,9 @@ bool MayHoldData(const MemoryBackend& backend) {
 void WaitLoaded(QmpClient& qmp) {
   // QEMU answers nothing while it reads fixed offsets, however long that takes. The operator can end it.
   qmp.SetTimeout(kWhileLoading);
-  while (true) {
-    const QmpClient::Json migration = qmp.Execute("query-migrate");
-    const std::string status = migration.value("status", "none");
-    if (status == "completed" && QueryStatus(qmp) != "inmigrate") {
-      qmp.SetTimeout(kResumeTimeout);
-      return;
-    }
-    if (status == "failed") {
-      throw Error(ErrorKind::kFailed, "cannot load the guest", migration.value("error-desc", "QEMU refused it"),
-                  kSeeQemu);
-    }
-    std::this_thread::sleep_for(kStatusPoll);
-  }
+  WaitMigrationCompleted(qmp, "cannot load the guest", kSeeQemu);
+  while (QueryStatus(qmp) == "inmigrate") std::this_thread::sleep_for(kStatusPoll);
+  qmp.SetTimeout(kResumeTimeout);
 }
 
 // "pc-i440fx-7.2" names one machine type; "pc" and "q35" mean the newest that QEMU has.

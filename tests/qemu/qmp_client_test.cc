@@ -5,7 +5,6 @@
 #include <gtest/gtest.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <array>
@@ -17,90 +16,12 @@
 #include <thread>
 
 #include "tests/qemu/running_qemu.h"
+#include "tests/qemu/scripted_peer.h"
 
 namespace vmsave {
 namespace {
 
 using std::chrono::milliseconds;
-
-constexpr const char* kGreeting =
-    R"({"QMP": {"version": {"qemu": {"micro": 22, "minor": 2, "major": 7}, "package": "x"}, "capabilities": []}})"
-    "\r\n";
-
-FileDescriptor Listen(const std::string& path, int backlog = 4) {
-  FileDescriptor socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), path);
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  std::memcpy(&address.sun_path[0], path.data(), std::min(path.size(), sizeof(address.sun_path) - 1));
-  EXPECT_EQ(::bind(socket.number(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)), 0);
-  EXPECT_EQ(::listen(socket.number(), backlog), 0);
-  return socket;
-}
-
-// The other end of one connection, as a test scripts it.
-class Connection {
- public:
-  explicit Connection(FileDescriptor socket) : socket_(std::move(socket)) {}
-
-  void Say(const std::string& text) const {
-    std::string_view rest = text;
-    while (!rest.empty()) {
-      const ssize_t sent = ::send(socket_.number(), rest.data(), rest.size(), MSG_NOSIGNAL);
-      if (sent < 0) return;  // the client has had enough
-      rest.remove_prefix(static_cast<std::size_t>(sent));
-    }
-  }
-
-  // The next request, discarded when the client has gone.
-  QmpClient::Json Hear() const {
-    std::string line;
-    char c = 0;
-    while (::recv(socket_.number(), &c, 1, 0) == 1 && c != '\n') line += c;
-    return QmpClient::Json::parse(line, nullptr, false);
-  }
-
-  static std::string Answer(const QmpClient::Json& request, const std::string& value = "{}") {
-    return fmt::format("{{\"return\": {}, \"id\": {}}}\r\n", value, request["id"].get<std::uint64_t>());
-  }
-
-  // Greets and answers qmp_capabilities.
-  void Welcome() const {
-    Say(kGreeting);
-    Say(Answer(Hear()));
-  }
-
-  void WaitUntilGone() const {
-    char c = 0;
-    while (::recv(socket_.number(), &c, 1, 0) == 1) {
-    }
-  }
-
-  int socket() const { return socket_.number(); }
-
- private:
-  FileDescriptor socket_;
-};
-
-// Serves one connection with `script`, then closes it.
-class ScriptedPeer {
- public:
-  explicit ScriptedPeer(std::function<void(Connection&)> script, const std::string& name = "qmp.sock")
-      : path_(directory_.File(name)), listener_(Listen(path_)), thread_([this, script = std::move(script)] {
-          Connection connection(FileDescriptor(::accept(listener_.number(), nullptr, nullptr), "connection"));
-          script(connection);
-        }) {}
-  ScriptedPeer(const ScriptedPeer&) = delete;
-  ScriptedPeer& operator=(const ScriptedPeer&) = delete;
-  ~ScriptedPeer() { thread_.join(); }
-
-  const std::string& path() const { return path_; }
-
- private:
-  ScratchDirectory directory_;
-  std::string path_;
-  FileDescriptor listener_;
-  std::thread thread_;
-};
 
 // The message of the Error that `action` throws, or "" if it throws none.
 std::string MessageOf(const std::function<void()>& action) {

@@ -1,0 +1,73 @@
+#include "qemu/migration_status.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <limits>
+#include <thread>
+
+namespace vmsave {
+namespace {
+
+using Json = QmpClient::Json;
+
+constexpr auto kPoll = std::chrono::milliseconds(2);
+
+Error UnexpectedAnswer(const QmpClient& qmp) {
+  return Error(ErrorKind::kFailed, fmt::format("cannot ask the guest at {} about its migration", qmp.socket_path()),
+               "QEMU's answer is not understood");
+}
+
+std::optional<std::chrono::milliseconds> Milliseconds(const Json& migration, const char* name) {
+  constexpr auto kLongest = static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max());
+  const auto member = migration.find(name);
+  if (member == migration.end() || !member->is_number_unsigned()) return std::nullopt;
+  const auto value = member->get<std::uint64_t>();
+  if (value > kLongest) return std::nullopt;
+  return std::chrono::milliseconds(value);
+}
+
+// Nothing where it is there and is no text.
+std::optional<std::string> Text(const Json& migration, const char* name, const char* if_absent) {
+  const auto member = migration.find(name);
+  if (member == migration.end()) return if_absent;
+  if (!member->is_string()) return std::nullopt;
+  return member->get<std::string>();
+}
+
+}  // namespace
+
+MigrationStatus QueryMigration(QmpClient& qmp) {
+  const Json migration = qmp.Execute("query-migrate");
+  if (!migration.is_object()) throw UnexpectedAnswer(qmp);
+  std::optional<std::string> status = Text(migration, "status", "none");
+  std::optional<std::string> error = Text(migration, "error-desc", "");
+  if (!status || !error) throw UnexpectedAnswer(qmp);
+  return {*std::move(status), *std::move(error), Milliseconds(migration, "downtime"),
+          Milliseconds(migration, "total-time")};
+}
+
+std::string QueryMigrationStatus(QmpClient& qmp) {
+  return QueryMigration(qmp).status;
+}
+
+bool IsMigrationAtRest(const std::string& migration_status) {
+  constexpr std::array<std::string_view, 4> kAtRest{"none", "completed", "failed", "cancelled"};
+  return std::ranges::find(kAtRest, migration_status) != kAtRest.end();
+}
+
+void WaitMigrationCompleted(QmpClient& qmp, std::string_view what_failed, std::string_view advice) {
+  while (true) {
+    const MigrationStatus migration = QueryMigration(qmp);
+    if (migration.status == "completed") return;
+    // An incoming migration is "none" until QEMU has taken up the connection.
+    if (migration.status != "none" && IsMigrationAtRest(migration.status)) {
+      throw Error(ErrorKind::kFailed, what_failed,
+                  migration.error.empty() ? "QEMU's migration ended as " + migration.status : migration.error, advice);
+    }
+    std::this_thread::sleep_for(kPoll);
+  }
+}
+
+}  // namespace vmsave
