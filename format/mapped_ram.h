@@ -31,11 +31,6 @@ constexpr std::uint64_t BitmapBytes(std::uint64_t pages) {
   return (pages + 63) / 64 * 8;
 }
 
-struct BlockShape {
-  std::string name;
-  ByteCount length;  // a multiple of the page size
-};
-
 // Some bytes and where in the file they go.
 struct PlacedBytes {
   FileOffset offset;

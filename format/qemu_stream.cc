@@ -71,6 +71,21 @@ void AppendRamEnd(ByteWriter& out, const StreamFrame& frame) {
   AppendRamSectionEnd(out, frame);
 }
 
+void AppendLegacyHead(ByteWriter& out, const StreamFrame& frame, std::span<const BlockShape> blocks) {
+  ByteCount total;
+  for (const BlockShape& block : blocks) total += block.length;
+  AppendStreamStart(out, frame, {}, total);
+  for (const BlockShape& block : blocks) AppendBlockEntry(out, block.name, block.length);
+  AppendRamSectionEnd(out, frame);
+  AppendRamPart(out, frame);
+}
+
+void AppendLegacyTail(ByteWriter& out, const StreamFrame& frame, std::span<const std::byte> device_state) {
+  AppendRamSectionEnd(out, frame);
+  AppendRamEnd(out, frame);
+  out.Append(device_state);
+}
+
 RecordHead MakeRecordHead(std::string_view block, PageIndex page, bool present, bool continues) {
   RecordHead head;
   const std::uint64_t flags = (present ? ram_flag::kPage : ram_flag::kZero) | (continues ? ram_flag::kContinue : 0);

@@ -53,6 +53,11 @@ struct StreamFrame {
   bool switchover_start = false;
 };
 
+struct BlockShape {
+  std::string name;
+  ByteCount length;  // a multiple of the page size
+};
+
 // The stream's first bytes: magic, version, CONFIGURATION with the capabilities named, and ram START up to the block
 // list.
 void AppendStreamStart(ByteWriter& out, const StreamFrame& frame, std::span<const std::string_view> capabilities,
@@ -70,6 +75,14 @@ void AppendRamPart(ByteWriter& out, const StreamFrame& frame);
 // Everything from behind the last record's section up to the device state: SWITCHOVER_START where the guest's machine
 // sends it, and an empty ram END.
 void AppendRamEnd(ByteWriter& out, const StreamFrame& frame);
+
+// A sequential stream is AppendLegacyHead, records of pages, AppendLegacyTail.
+
+// From the magic to the opening of a PART section, by way of the block list. REQUIRES: names of at most 255 bytes.
+void AppendLegacyHead(ByteWriter& out, const StreamFrame& frame, std::span<const BlockShape> blocks);
+
+// Everything behind the last record. `device_state`: up to the stream's end, EOF and VMDESCRIPTION included.
+void AppendLegacyTail(ByteWriter& out, const StreamFrame& frame, std::span<const std::byte> device_state);
 
 // What stands in front of a page's bytes, or of a zero page's fill byte: offset and flags, and the block's name unless
 // `continues`.

@@ -318,6 +318,12 @@ bool StreamContents::HasCapability(std::string_view name) const {
   return std::ranges::find(capabilities, name) != capabilities.end();
 }
 
+std::vector<BlockShape> StreamContents::block_shapes() const {
+  std::vector<BlockShape> shapes;
+  for (const StreamBlock& block : blocks) shapes.push_back({block.name, block.length});
+  return shapes;
+}
+
 StreamContents ReadStreamHead(ByteSource& source) {
   PassOverPages sink;
   return Walker(source, sink).WalkHead();

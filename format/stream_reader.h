@@ -51,6 +51,7 @@ struct StreamContents {
   std::vector<StreamBlock> blocks;
 
   bool HasCapability(std::string_view name) const;
+  std::vector<BlockShape> block_shapes() const;
   bool has_mapped_ram() const { return HasCapability(kMappedRamCapability); }
 };
 

@@ -17,20 +17,13 @@ iovec Piece(std::span<const std::byte> bytes) {
 
 std::vector<std::byte> MakeHead(const StreamContents& contents) {
   ByteWriter head;
-  ByteCount total;
-  for (const StreamBlock& block : contents.blocks) total += block.length;
-  AppendStreamStart(head, contents.frame, {}, total);
-  for (const StreamBlock& block : contents.blocks) AppendBlockEntry(head, block.name, block.length);
-  AppendRamSectionEnd(head, contents.frame);
-  AppendRamPart(head, contents.frame);
+  AppendLegacyHead(head, contents.frame, contents.block_shapes());
   return head.Take();
 }
 
 std::vector<std::byte> MakeTail(const StreamContents& contents, std::span<const std::byte> device_state) {
   ByteWriter tail;
-  AppendRamSectionEnd(tail, contents.frame);
-  AppendRamEnd(tail, contents.frame);
-  tail.Append(device_state);
+  AppendLegacyTail(tail, contents.frame, device_state);
   return tail.Take();
 }
 

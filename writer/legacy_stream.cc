@@ -10,6 +10,12 @@ namespace {
 constexpr std::uint64_t kGroupPages = 512;  // 32 bytes of memory for each 2 MiB of RAM
 constexpr std::byte kZeroFill{0};
 
+std::vector<BlockShape> ShapesOf(const std::vector<RamBlock>& blocks) {
+  std::vector<BlockShape> shapes;
+  for (const RamBlock& block : blocks) shapes.push_back({block.name, block.length()});
+  return shapes;
+}
+
 }  // namespace
 
 // The part of the file that `out` asks for; of all that is offered, in order, it takes what falls into it.
@@ -38,17 +44,12 @@ LegacyStream::LegacyStream(std::vector<std::byte> before_stream, const GuestImag
     : guest_(guest), present_(present) {
   ByteWriter prefix;
   prefix.Append(before_stream);
-  AppendStreamStart(prefix, guest.frame, {}, guest.ram_length());
-  for (const RamBlock& block : guest.blocks) AppendBlockEntry(prefix, block.name, block.length());
-  AppendRamSectionEnd(prefix, guest.frame);
-  AppendRamPart(prefix, guest.frame);
+  AppendLegacyHead(prefix, guest.frame, ShapesOf(guest.blocks));
   prefix_ = prefix.Take();
   suffix_offset_ = prefix_.size();
   for (std::size_t block = 0; block < guest.blocks.size(); ++block) AddGroups(block);
   ByteWriter suffix;
-  AppendRamSectionEnd(suffix, guest.frame);
-  AppendRamEnd(suffix, guest.frame);
-  suffix.Append(guest.device_state);
+  AppendLegacyTail(suffix, guest.frame, guest.device_state);
   suffix_ = suffix.Take();
   length_ = ByteCount{suffix_offset_} + ByteCount{suffix_.size()};
 }

@@ -16,18 +16,46 @@ StreamFrame ExampleFrame() {
 TEST(QemuStreamTest, WritesTheGoldenStream) {
   const StreamFrame frame = ExampleFrame();
   ByteWriter out;
-  AppendStreamStart(out, frame, {}, ByteCount{8192});
-  AppendBlockEntry(out, "pc.ram", ByteCount{8192});
-  AppendRamSectionEnd(out, frame);
-  AppendRamPart(out, frame);
+  const std::array blocks{BlockShape{"pc.ram", ByteCount{8192}}};
+  AppendLegacyHead(out, frame, blocks);
   out.Append(MakeRecordHead("pc.ram", PageIndex{0}, false, false).bytes());
   out.Append(Hex("00"));
   out.Append(MakeRecordHead("pc.ram", PageIndex{1}, true, true).bytes());
   out.Append(golden::Page1());
-  AppendRamSectionEnd(out, frame);
-  AppendRamEnd(out, frame);
-  out.Append(Hex(golden::kDeviceState));
+  AppendLegacyTail(out, frame, Hex(golden::kDeviceState));
   EXPECT_EQ(ToHex(out.Take()), ToHex(golden::LegacyStream()));
+}
+
+TEST(QemuStreamTest, LegacyHeadListsAllBlocksAndTheirTotal) {
+  const std::array blocks{BlockShape{"a", ByteCount{0x3000}}, BlockShape{"rom", ByteCount{0x1000}}};
+  ByteWriter out;
+  out.Append(Hex("ff"));
+  AppendLegacyHead(out, {.machine = "q", .ram_section_id = 1, .switchover_start = true}, blocks);
+  EXPECT_EQ(ToHex(out.Take()),
+            "ff"
+            "5145564d00000003"
+            "070000000171"
+            "01000000010372616d0000000000000004"
+            "0000000000004004"
+            "01610000000000003000"
+            "03726f6d0000000000001000"
+            "00000000000000107e00000001"
+            "0200000001");
+}
+
+TEST(QemuStreamTest, LegacyTailEndsRamAndAppendsTheDeviceState) {
+  StreamFrame frame = ExampleFrame();
+  ByteWriter without;
+  AppendLegacyTail(without, frame, Hex("0411"));
+  EXPECT_EQ(ToHex(without.Take()), std::string(golden::kRamEnd) + "0411");
+  frame.switchover_start = true;
+  ByteWriter with;
+  AppendLegacyTail(with, frame, Hex("0411"));
+  EXPECT_EQ(ToHex(with.Take()),
+            "00000000000000107e00000002"
+            "08000b0000"
+            "030000000200000000000000107e00000002"
+            "0411");
 }
 
 TEST(QemuStreamTest, NamesTheCapabilities) {
