@@ -1,28 +1,16 @@
 #include <algorithm>
 
-#include "format/save_header.h"
 #include "io/aligned_buffer.h"
 #include "writer/complete_image.h"
 #include "writer/image_writer.h"
 #include "writer/legacy_stream.h"
 #include "writer/ram_scan.h"
+#include "writer/version2_file.h"
 
 namespace vmsave {
 namespace {
 
 constexpr std::uint64_t kWriteBytes = 1 << 20;
-
-std::vector<std::byte> MakeBeforeStream(const GuestImage& guest) {
-  std::vector<std::byte> description = EncodeDescription(guest.description);
-  SaveHeader header;
-  header.version = 2;
-  header.data_length = static_cast<std::uint32_t>(description.size());
-  header.was_running = guest.was_running;
-  header.format = BodyFormat::kRaw;
-  const auto encoded = EncodeSaveHeader(header);
-  description.insert(description.begin(), encoded.begin(), encoded.end());
-  return description;
-}
 
 std::vector<PageBitmap> FindPresentPages(const GuestImage& guest, unsigned channels, Progress& progress,
                                          const Interrupt& interrupt) {
@@ -102,7 +90,7 @@ void WriteStream(const NewFile& file, const LegacyStream& stream, const WriteOpt
 WriteTotals WriteVersion2(NewFile& file, const GuestImage& guest, const WriteOptions& options, Progress& progress,
                           const Interrupt& interrupt) {
   const std::vector<PageBitmap> present = FindPresentPages(guest, options.channels, progress, interrupt);
-  const LegacyStream stream(MakeBeforeStream(guest), guest, present);
+  const LegacyStream stream(EncodeBeforeStream(guest.description, guest.was_running), guest, present);
   WriteStream(file, stream, options, progress, interrupt);
   CompleteImage(file);
   return CountTotals(guest, present, stream.length());
