@@ -1,9 +1,7 @@
 #include "writer/image_writer.h"
 
 #include <gtest/gtest.h>
-#include <signal.h>
 #include <sys/eventfd.h>
-#include <sys/resource.h>
 
 #include <filesystem>
 
@@ -14,6 +12,7 @@
 #include "reader/verify.h"
 #include "tests/format/golden.h"
 #include "tests/scratch_directory.h"
+#include "tests/writer/file_size_limit.h"
 #include "tests/writer/image_files.h"
 #include "tests/writer/io_ways.h"
 #include "tests/writer/small_guest.h"
@@ -227,26 +226,6 @@ class FailingWriterTest : public testing::TestWithParam<std::tuple<std::uint32_t
 
   ScratchDirectory directory_;
   SmallGuest guest_;
-};
-
-// As long as this lives, no file of this process grows beyond that.
-class FileSizeLimit {
- public:
-  explicit FileSizeLimit(rlim_t bytes) : old_handler_(::signal(SIGXFSZ, SIG_IGN)) {
-    ::getrlimit(RLIMIT_FSIZE, &old_limit_);
-    const rlimit limit{bytes, old_limit_.rlim_max};
-    ::setrlimit(RLIMIT_FSIZE, &limit);
-  }
-  FileSizeLimit(const FileSizeLimit&) = delete;
-  FileSizeLimit& operator=(const FileSizeLimit&) = delete;
-  ~FileSizeLimit() {
-    ::setrlimit(RLIMIT_FSIZE, &old_limit_);
-    ::signal(SIGXFSZ, old_handler_);
-  }
-
- private:
-  rlimit old_limit_{};
-  sighandler_t old_handler_;
 };
 
 TEST_P(FailingWriterTest, ThrowsWhereTheFileCannotGrow) {
