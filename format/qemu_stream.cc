@@ -100,9 +100,9 @@ RecordHead MakeRecordHead(std::string_view block, PageIndex page, bool present, 
 
 // A device's buffer can hold bytes that look like EOF and VMDESCRIPTION, put there by the guest: where one fits up to
 // the last byte, it is the real one, and the first that fits is taken only where other bytes follow the stream.
-std::size_t FindStreamEnd(std::span<const std::byte> bytes) {
+std::optional<std::size_t> FindStreamEnd(std::span<const std::byte> bytes) {
   constexpr std::size_t kPrefix = 6;  // EOF, VMDESCRIPTION, u32 length
-  std::size_t first_end = 0;
+  std::optional<std::size_t> first_end;
   for (std::size_t at = 0; at + kPrefix < bytes.size(); ++at) {
     if (bytes[at] != std::byte{0} || bytes[at + 1] != static_cast<std::byte>(SectionType::kVmDescription)) continue;
     const std::size_t length = GetBigEndian<std::uint32_t>(bytes.subspan(at + 2));
@@ -111,9 +111,9 @@ std::size_t FindStreamEnd(std::span<const std::byte> bytes) {
     if (json.front() != std::byte{'{'} || json.back() != std::byte{'}'}) continue;
     const std::size_t end = at + kPrefix + length;
     if (end == bytes.size()) return end;
-    if (first_end == 0) first_end = end;
+    if (!first_end) first_end = end;
   }
-  return first_end != 0 ? first_end : bytes.size();
+  return first_end;
 }
 
 }  // namespace vmsave

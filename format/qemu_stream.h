@@ -4,6 +4,7 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -100,8 +101,9 @@ constexpr std::uint64_t PageRecordLength(std::size_t name_length, bool present, 
   return 8 + (continues ? 0 : 1 + name_length) + (present ? kPageBytes : 1);
 }
 
-// Where the stream ends that has its device state at the start of `bytes`: behind EOF and VMDESCRIPTION; all of it
-// where no VMDESCRIPTION is found (suppress-vmdesc). Bytes behind it belong to somebody else.
-std::size_t FindStreamEnd(std::span<const std::byte> bytes);
+// Where the stream ends that goes on in `bytes` (its device state, or the last part of it): behind EOF and
+// VMDESCRIPTION. Bytes behind it belong to somebody else. Nothing where there is no VMDESCRIPTION: the stream was cut
+// short, or its guest runs with suppress-vmdesc.
+std::optional<std::size_t> FindStreamEnd(std::span<const std::byte> bytes);
 
 }  // namespace vmsave

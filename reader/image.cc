@@ -130,7 +130,7 @@ void Image::ReadStream() {
   const FileOffset device_state_start = whole.position();
   device_state_ = ReadDeviceState(whole);
   // Version 3 says where its stream ends; behind another's, bytes may follow that are not QEMU's.
-  if (kind_ != ImageKind::kVersion3) device_state_.resize(FindStreamEnd(device_state_));
+  if (kind_ != ImageKind::kVersion3) device_state_.resize(FindStreamEnd(device_state_).value_or(device_state_.size()));
   stream_end_ = device_state_start + ByteCount{device_state_.size()};
   if (device_state_.empty()) Refuse("it is truncated: it has no device state");
   CheckPagesLieInFile();

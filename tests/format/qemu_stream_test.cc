@@ -118,11 +118,11 @@ TEST(StreamEndTest, LeavesOutWhatFollows) {
   EXPECT_EQ(FindStreamEnd(Join({state, Hex("00")})), state.size());
 }
 
-TEST(StreamEndTest, IsTheEndOfAllWithoutVmDescription) {
-  EXPECT_EQ(FindStreamEnd({}), 0U);
-  EXPECT_EQ(FindStreamEnd(Hex("0000")), 2U);
-  EXPECT_EQ(FindStreamEnd(Hex("0006")), 2U);
-  EXPECT_EQ(FindStreamEnd(Hex("04112233000600000002")), 10U);
+TEST(StreamEndTest, IsNotFoundWithoutVmDescription) {
+  EXPECT_EQ(FindStreamEnd({}), std::nullopt);
+  EXPECT_EQ(FindStreamEnd(Hex("0000")), std::nullopt);
+  EXPECT_EQ(FindStreamEnd(Hex("0006")), std::nullopt);
+  EXPECT_EQ(FindStreamEnd(Hex("04112233000600000002")), std::nullopt);
 }
 
 TEST(StreamEndTest, PassesOverWhatOnlyLooksLikeOne) {
@@ -141,10 +141,10 @@ TEST(StreamEndTest, BytesThatAGuestPutIntoADeviceDoNotEndTheStream) {
   EXPECT_EQ(FindStreamEnd(all), all.size());
 }
 
-TEST(StreamEndTest, StaysWithinEveryTruncation) {
+TEST(StreamEndTest, IsNotFoundInAnyTruncation) {
   const Bytes state = Hex(golden::kDeviceState);
   for (std::size_t length = 0; length < state.size(); ++length) {
-    EXPECT_EQ(FindStreamEnd(std::span(state).first(length)), length);
+    EXPECT_EQ(FindStreamEnd(std::span(state).first(length)), std::nullopt);
   }
 }
 
