@@ -1,0 +1,76 @@
+// A version 3 image but for its pages: what stands around them, whoever writes them.
+#pragma once
+
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "format/integrity_table.h"
+#include "format/mapped_ram.h"
+#include "format/page_bitmap.h"
+#include "format/save_header.h"
+#include "io/new_file.h"
+
+namespace vmsave {
+
+// What stands around QEMU's stream: header and description in front of it, integrity table behind it. Keeps a reference
+// to the file. The calls throw Error{kFailed} for what the file refuses.
+class Version3Envelope {
+ public:
+  // Writes header and description; the magic says that the image is partial.
+  Version3Envelope(const NewFile& file, std::string_view description, bool was_running);
+
+  FileOffset stream_start() const { return header_.stream_start(); }
+
+  // Writes the table (nothing: an image without checksums) and what the header says of it. Returns the file's length.
+  // What remains is to make the image complete by its magic.
+  ByteCount Close(FileOffset stream_end, const std::optional<IntegrityTable>& table);
+
+ private:
+  const NewFile& file_;
+  std::vector<std::byte> description_;
+  SaveHeader header_;
+};
+
+// What is known of the guest before its pages are written.
+struct Version3Guest {
+  StreamFrame frame;
+  std::string description;
+  bool was_running = true;
+  std::vector<HashedBlock> blocks;  // without hashes
+};
+
+// The envelope, and of the stream all but the pages. Those who write the pages keep the bitmaps, and with checksums the
+// hashes, which are all clear at first. Different blocks' and different chunks' may be used by different threads;
+// PageBitmap tells what of one bitmap.
+class Version3File {
+ public:
+  // Writes the envelope and gives the file the length that its pages take, so that no write of theirs extends it.
+  Version3File(const NewFile& file, const Version3Guest& guest, bool checksums);
+
+  const FileDescriptor& pages() const { return file_.pages(); }
+  FileOffset PlaceOf(std::size_t block, PageIndex page) const {
+    return layout_.blocks[block].pages_offset + PagesToBytes(page);
+  }
+
+  bool has_checksums() const { return checksums_; }
+  std::vector<PageBitmap>& present() { return present_; }
+  std::span<std::uint64_t> chunk_hashes(std::size_t block) { return table_.blocks[block].chunk_hashes; }
+
+  // The pages are in the file: writes the rest of the stream and closes the envelope. `frame` as it was found to be in
+  // the end. Returns the file's length. Throws Error{kFailed} also where the frame moves the pages.
+  ByteCount Finish(const StreamFrame& frame, std::span<const std::byte> device_state);
+
+ private:
+  void LayOutAgain(const StreamFrame& frame);
+
+  const NewFile& file_;
+  bool checksums_;
+  Version3Envelope envelope_;
+  IntegrityTable table_;
+  FixedOffsetLayout layout_;
+  std::vector<PageBitmap> present_;
+};
+
+}  // namespace vmsave
