@@ -1,6 +1,7 @@
 #include "format/page_bitmap.h"
 
 #include <algorithm>
+#include <atomic>
 #include <bit>
 
 #include "format/bytes.h"
@@ -13,7 +14,30 @@ constexpr std::uint64_t MaskFrom(std::uint64_t from) {
   return ~std::uint64_t{0} << from;
 }
 
+// Calls change(number of the word, mask) for each stretch of pages of one word.
+template <class Change>
+void ForEachWord(std::span<const PageIndex> pages, const Change& change) {
+  for (std::size_t i = 0; i < pages.size();) {
+    const std::uint64_t word = pages[i].value() / 64;
+    std::uint64_t mask = 0;
+    for (; i < pages.size() && pages[i].value() / 64 == word; ++i) mask |= std::uint64_t{1} << (pages[i].value() % 64);
+    change(word, mask);
+  }
+}
+
 }  // namespace
+
+void PageBitmap::SetShared(std::span<const PageIndex> pages) {
+  ForEachWord(pages, [this](std::uint64_t word, std::uint64_t mask) {
+    std::atomic_ref(words_[word]).fetch_or(mask, std::memory_order_relaxed);
+  });
+}
+
+void PageBitmap::ClearShared(std::span<const PageIndex> pages) {
+  ForEachWord(pages, [this](std::uint64_t word, std::uint64_t mask) {
+    std::atomic_ref(words_[word]).fetch_and(~mask, std::memory_order_relaxed);
+  });
+}
 
 std::uint64_t PageBitmap::CountSet() const {
   return CountSet(0, pages_);

@@ -17,7 +17,7 @@ struct PageRun {
   std::uint64_t count;
 };
 
-// Different 64-page words may be changed by different threads at the same time.
+// Different 64-page words may be changed by different threads at the same time, and by SetShared and ClearShared any.
 class PageBitmap {
  public:
   PageBitmap() = default;
@@ -28,8 +28,20 @@ class PageBitmap {
   void Set(std::uint64_t page) { words_[page / 64] |= std::uint64_t{1} << (page % 64); }
   void Clear(std::uint64_t page) { words_[page / 64] &= ~(std::uint64_t{1} << (page % 64)); }
 
+  // Set and Clear of many pages, also while other threads use these two, atomically for each page but not for all of
+  // them; pages that are neighbours in `pages` and in a word cost one operation. What they do has happened for another
+  // thread only after the two have synchronised otherwise.
+  void SetShared(std::span<const PageIndex> pages);
+  void ClearShared(std::span<const PageIndex> pages);
+
   std::uint64_t CountSet() const;
   std::uint64_t CountSet(std::uint64_t from, std::uint64_t to) const;
+
+  // The bits of `count` pages from `from` on, the first one lowest; 0 for pages behind the last. REQUIRES: `count` is a
+  // power of two below 64, `from` a multiple of it, and there is a page `from`.
+  std::uint64_t Bits(std::uint64_t from, std::uint64_t count) const {
+    return words_[from / 64] >> (from % 64) & ((std::uint64_t{1} << count) - 1);
+  }
 
   // The first run of present pages within [from, to), cut off at `to`.
   std::optional<PageRun> NextPresent(std::uint64_t from, std::uint64_t to) const;

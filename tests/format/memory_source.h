@@ -62,6 +62,7 @@ class RecordingSink final : public PageSink {
   void OnBlocks(const StreamContents& contents) override {
     EXPECT_FALSE(contents.blocks.empty());
     blocks_ = contents.blocks.size();
+    frame = contents.frame;
     ++lists;
   }
   std::span<std::byte> PageTarget(std::size_t block, PageIndex page) override {
@@ -78,6 +79,7 @@ class RecordingSink final : public PageSink {
   // What came, in order: "0:1p 0:1z".
   std::string calls;
   int lists = 0;
+  StreamFrame frame;  // as it was known at the block list
   bool pass_over = false;
   std::map<std::pair<std::size_t, std::uint64_t>, std::array<std::byte, kPageBytes>> pages;
 

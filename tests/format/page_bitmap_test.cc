@@ -2,7 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
 #include <random>
+#include <thread>
+#include <vector>
 
 #include "format/mapped_ram.h"
 #include "tests/format/byte_strings.h"
@@ -30,6 +33,44 @@ TEST(PageBitmapTest, SetAndClearChangeOnePage) {
   EXPECT_FALSE(bitmap.Test(63));
   EXPECT_TRUE(bitmap.Test(64));
   EXPECT_EQ(bitmap.CountSet(), 3U);
+}
+
+TEST(PageBitmapTest, TellsTheBitsOfAFewPages) {
+  const PageBitmap bitmap = WithPages(70, {0, 15, 16, 63, 64, 69});
+  EXPECT_EQ(bitmap.Bits(0, 16), 0x8001U);
+  EXPECT_EQ(bitmap.Bits(16, 16), 0x0001U);
+  EXPECT_EQ(bitmap.Bits(48, 16), 0x8000U);
+  EXPECT_EQ(bitmap.Bits(64, 16), 0x0021U);
+  EXPECT_EQ(bitmap.Bits(32, 32), 0x80000000U);
+}
+
+TEST(PageBitmapTest, SharedSetAndClearChangeThePagesNamedInAnyOrder) {
+  PageBitmap bitmap = WithPages(200, {1, 64, 70});
+  bitmap.SetShared(std::array{PageIndex{199}, PageIndex{3}, PageIndex{2}, PageIndex{64}, PageIndex{0}});
+  EXPECT_TRUE(bitmap.Encode() == WithPages(200, {0, 1, 2, 3, 64, 70, 199}).Encode());
+  bitmap.ClearShared(std::array{PageIndex{2}, PageIndex{70}, PageIndex{1}, PageIndex{5}});
+  EXPECT_TRUE(bitmap.Encode() == WithPages(200, {0, 3, 64, 199}).Encode());
+  bitmap.SetShared({});
+  EXPECT_EQ(bitmap.CountSet(), 4U);
+}
+
+// Neighbouring pages of one word are changed by different threads at the same time.
+TEST(PageBitmapTest, SharedSetAndClearLoseNoPageOfAnotherThread) {
+  constexpr std::uint64_t kThreads = 4;
+  constexpr std::uint64_t kPages = 20000;
+  PageBitmap bitmap(kPages);
+  {
+    std::vector<std::jthread> threads;
+    for (std::uint64_t thread = 0; thread < kThreads; ++thread) {
+      threads.emplace_back([&bitmap, thread] {
+        for (std::uint64_t page = thread; page < kPages; page += kThreads) {
+          bitmap.SetShared(std::array{PageIndex{page}});
+          if (page % 3 == 0) bitmap.ClearShared(std::array{PageIndex{page}});
+        }
+      });
+    }
+  }
+  for (std::uint64_t page = 0; page < kPages; ++page) ASSERT_EQ(bitmap.Test(page), page % 3 != 0) << page;
 }
 
 TEST(PageBitmapTest, EncodesLowBitFirstInWholeWords) {

@@ -129,6 +129,8 @@ TEST(StreamReaderTest, ReadsTheGoldenVersion2Stream) {
   EXPECT_FALSE(contents.blocks[0].address);
   EXPECT_FALSE(contents.blocks[0].mapped_ram);
   EXPECT_EQ(sink.lists, 1);
+  EXPECT_EQ(sink.frame.machine, "pc-i440fx-7.2");
+  EXPECT_EQ(sink.frame.ram_section_id, 2U);
   EXPECT_EQ(sink.calls, "0:0z 0:1p");
   EXPECT_EQ(ToHex(sink.pages.at({0, 1})), ToHex(golden::Page1()));
   EXPECT_EQ(ToHex(ReadDeviceState(source)), golden::kDeviceState);
