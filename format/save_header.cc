@@ -45,8 +45,18 @@ std::array<std::byte, kSaveHeaderBytes> InLittleEndian(std::span<const std::byte
   return fields;
 }
 
-std::optional<HeaderExtension> DecodeExtension(ByteReader& reader, std::string_view file) {
-  if (reader.TakeLittleEndian<std::uint32_t>() != kExtensionMagic) return std::nullopt;
+// `magic` stands where the extension starts.
+void CheckExtensionMagic(const SaveHeader& header, std::uint32_t magic, std::string_view file) {
+  const bool fixed_offsets = header.format == BodyFormat::kSparse;
+  const bool extended = magic == kExtensionMagic;
+  if (header.version == 3 && (!extended || !fixed_offsets)) {
+    Refuse(file, "it says version 3, but has not version 3's fields and layout");
+  }
+  // One flipped bit makes version 3 into libvirt's sparse version 2, which has zeros there.
+  if (header.version == 2 && extended && fixed_offsets) Refuse(file, "it says version 2, but has version 3's fields");
+}
+
+HeaderExtension DecodeExtension(ByteReader& reader, std::string_view file) {
   HeaderExtension extension;
   extension.features_incompatible = reader.TakeLittleEndian<std::uint32_t>();
   extension.features_compatible = reader.TakeLittleEndian<std::uint32_t>();
@@ -81,10 +91,6 @@ void CheckFields(const SaveHeader& header, std::uint32_t format, std::uint32_t w
   if (was_running > 1) Refuse(file, fmt::format("its was_running field is {}, not 0 or 1", was_running));
   if (header.cookie_offset != 0 && header.cookie_offset >= header.data_length) {
     Refuse(file, "its cookie lies outside of the description");
-  }
-  const bool fixed_offsets = format == static_cast<std::uint32_t>(BodyFormat::kSparse);
-  if (header.version == 3 && (!header.extension || !fixed_offsets)) {
-    Refuse(file, "it says version 3, but has not version 3's fields and layout");
   }
 }
 
@@ -142,9 +148,11 @@ SaveHeader DecodeSaveHeader(std::span<const std::byte, kSaveHeaderBytes> bytes, 
     header.cookie_offset = 0;
     return header;
   }
-  if (header.version == 3) header.extension = DecodeExtension(reader, file);
   CheckFields(header, format, was_running, file);
   header.format = static_cast<BodyFormat>(format);
+  const auto extension_magic = reader.TakeLittleEndian<std::uint32_t>();
+  CheckExtensionMagic(header, extension_magic, file);
+  if (header.version == 3) header.extension = DecodeExtension(reader, file);
   return header;
 }
 

@@ -54,8 +54,9 @@ std::array<std::byte, kSaveHeaderBytes> EncodeSaveHeader(const SaveHeader& heade
 // The 16 bytes that make an image complete.
 std::array<std::byte, kSaveMagicBytes> EncodeSaveMagic(ImageState state);
 
-// Decodes and checks magic, version (1..3), format, incompatible features and reserved words; a partial image is
-// decoded too: the caller refuses it. A header in the other byte order (from a big-endian host) is swapped. Throws
+// Decodes and checks magic, version (1..3), format, the extension's magic, incompatible features and reserved words; a
+// partial image is decoded too: the caller refuses it. A version 2 header with version 3's layout and extension is
+// refused as a damaged version 3. A header in the other byte order (from a big-endian host) is swapped. Throws
 // Error{kDamaged} naming `file`.
 SaveHeader DecodeSaveHeader(std::span<const std::byte, kSaveHeaderBytes> bytes, std::string_view file);
 

@@ -16,9 +16,6 @@ namespace {
 
 constexpr std::uint64_t kMaxTableBytesBesidesHashes = 2 << 20;  // ranges, names and lengths of as many blocks as can be
 
-constexpr std::size_t kExtensionOffset = 36;
-constexpr std::string_view kExtensionMagic = "VMS3";
-
 struct FileExtent {
   FileOffset offset;
   ByteCount length;
@@ -82,10 +79,6 @@ void Image::ReadHeader() {
   header_ = DecodeSaveHeader(bytes, path_);
   if (header_->state == ImageState::kPartial) Refuse("it is incomplete: the save that wrote it did not finish");
   kind_ = KindOf(*header_);
-  // One flipped bit makes this of version 3: what libvirt writes has zeros there.
-  if (kind_ == ImageKind::kLibvirtSparse && AsText(std::span(bytes).subspan(kExtensionOffset, 4)) == kExtensionMagic) {
-    Refuse("it says version 2, but has version 3's fields");
-  }
   stream_start_ = header_->stream_start();
   if (header_->data_length > kMaxDescriptionBytes) Refuse("its description is too long");
   if (stream_start_ > stream_end_) Refuse("it ends within its description");

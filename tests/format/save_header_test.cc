@@ -186,7 +186,12 @@ TEST(HeaderTest, RefusesVersion3WithoutItsLayout) {
 
 TEST(HeaderTest, RefusesVersion3WithoutItsExtension) {
   ExpectRefused(WithV3(36, 0), "version 3");
-  ExpectRefused(WithV3(36, 0x33534d57), "version 3");
+  for (int bit = 0; bit < 32; ++bit) ExpectRefused(WithV3(36, 0x33534d56U ^ std::uint32_t{1} << bit), "version 3");
+}
+
+// One flipped bit in the version makes version 3 into libvirt's sparse image, which has no checksums.
+TEST(HeaderTest, RefusesVersion3sFieldsAndLayoutUnderVersion2) {
+  ExpectRefused(WithV3(16, 2), "it says version 2, but has version 3's fields");
 }
 
 TEST(HeaderTest, RejectsUnknownIncompatibleBit) {
