@@ -22,6 +22,15 @@ std::optional<FileRange> NextData(const FileDescriptor& file, FileOffset from, F
   return FileRange{begin, std::min(end, FileOffset{RoundUp(static_cast<std::uint64_t>(hole), kPageBytes)})};
 }
 
+// It is not asked where the data end: for that the kernel walks over all of them, and so for each absent run of a block
+// whose file is full of data.
+bool HoldsData(const FileDescriptor& file, FileRange range) {
+  if (range.begin >= range.end) return false;
+  const off_t data = ::lseek(file.number(), static_cast<off_t>(range.begin.value()), SEEK_DATA);
+  if (data < 0) return errno != ENXIO;
+  return FileOffset{static_cast<std::uint64_t>(data)} < range.end;
+}
+
 bool PunchHole(const FileDescriptor& file, FileRange range) {
   struct statfs file_system {};
   // hugetlbfs frees whole huge pages only.

@@ -16,6 +16,10 @@ struct FileRange {
 // data. Begin and end are rounded outwards to whole pages, but not beyond [from, end).
 std::optional<FileRange> NextData(const FileDescriptor& file, FileOffset from, FileOffset end);
 
+// Whether any of the range is data; quicker than NextData, which also looks for the data's end. True where the file
+// system cannot tell.
+bool HoldsData(const FileDescriptor& file, FileRange range);
+
 // Makes the range read as zeros and frees its storage. False where the file cannot do that (hugetlbfs, old file
 // systems). Throws Error{kFailed} for anything else.
 bool PunchHole(const FileDescriptor& file, FileRange range);

@@ -1,9 +1,6 @@
 #include "reader/memory_loader.h"
 
-#include <unistd.h>
-
 #include <algorithm>
-#include <cerrno>
 #include <cstring>
 
 #include "io/sparse_file.h"
@@ -14,14 +11,6 @@ namespace vmsave {
 namespace {
 
 constexpr std::size_t kChunksInFlight = 4;
-
-// False where the file has but a hole there. It is not asked where the data end: for that the kernel walks over all of
-// them, and so for each absent run of a block whose file is full of data.
-bool HoldsData(const FileDescriptor& file, FileRange range) {
-  const off_t data = ::lseek(file.number(), static_cast<off_t>(range.begin.value()), SEEK_DATA);
-  if (data < 0) return errno != ENXIO;
-  return FileOffset{static_cast<std::uint64_t>(data)} < range.end;
-}
 
 // Makes bytes [begin, end) of the target zero, and a hole where it held data.
 void Clear(const LoadTarget& target, std::uint64_t begin, std::uint64_t end) {

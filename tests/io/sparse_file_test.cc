@@ -64,6 +64,21 @@ TEST_F(SparseFileTest, NothingIsAskedForInAnEmptyRange) {
   EXPECT_FALSE(NextData(file_, Page(3), Page(3)));
 }
 
+TEST_F(SparseFileTest, ARangeHoldsDataWhereAnyOfItsPagesDoes) {
+  Write(10, 2);
+  EXPECT_TRUE(HoldsData(file_, {FileOffset{0}, kEnd}));
+  EXPECT_TRUE(HoldsData(file_, {Page(11), Page(12)}));
+  EXPECT_TRUE(HoldsData(file_, {Page(0), Page(11)}));
+  EXPECT_FALSE(HoldsData(file_, {Page(0), Page(10)}));
+  EXPECT_FALSE(HoldsData(file_, {Page(12), kEnd}));
+  EXPECT_FALSE(HoldsData(file_, {Page(11), Page(11)}));
+}
+
+TEST_F(SparseFileTest, NoDataLieBehindTheFilesEnd) {
+  Write(kPages - 1, 1);
+  EXPECT_FALSE(HoldsData(file_, {kEnd, kEnd + kPageSize}));
+}
+
 TEST_F(SparseFileTest, PunchedRangeReadsAsZerosAndIsAHole) {
   Write(0, kPages);
   if (!PunchHole(file_, {Page(8), Page(16)})) GTEST_SKIP() << "this file system cannot punch holes";
