@@ -14,8 +14,9 @@
 #include <utility>
 #include <vector>
 
-#include "io/file_descriptor.h"
 #include "io/interrupt.h"
+#include "qemu/qmp_connection.h"
+#include "qemu/qmp_message.h"
 
 namespace vmsave {
 
@@ -27,12 +28,6 @@ class QmpError : public Error {
 
  private:
   std::string error_class_;
-};
-
-struct QemuVersion {
-  int major = 0;
-  int minor = 0;
-  int micro = 0;
 };
 
 // One connection, not thread-safe. Every call waits at most the timeout and gives way to the interrupt.
@@ -87,38 +82,31 @@ class QmpClient {
   const std::string& socket_path() const { return socket_path_; }
 
   // Whether QEMU has closed the connection, as far as was seen.
-  bool closed() const { return closed_; }
+  bool closed() const { return connection_.closed(); }
 
   // The process on the other end (SO_PEERCRED); 0 where it cannot be seen from here.
-  pid_t peer_pid() const;
+  pid_t peer_pid() const { return connection_.peer_pid(); }
 
  private:
-  using Clock = std::chrono::steady_clock;
-  enum class Input { kLine, kNothingYet, kClosed };
+  using Clock = QmpConnection::Clock;
 
   void ReadGreeting(std::chrono::milliseconds timeout);
   std::string ReadGreetingLine(Clock::time_point deadline, std::chrono::milliseconds timeout,
                                const std::string& what_failed);
-  void Send(const std::string& line, int descriptor, const std::string& what_failed);
-  bool WaitSocket(short events, Clock::time_point deadline, bool heed_interrupt) const;
-  Input ReadLine(Clock::time_point deadline, std::string& line);
-  Input ReadMessage(Clock::time_point deadline, const std::string& what_failed, Json& reply);
-  bool TakeLine(std::string& line);
+  Json ReadReplyTo(std::uint64_t id, Clock::time_point deadline, const std::string& what_failed);
+  std::optional<Json> ReadMessage(Clock::time_point deadline, const std::string& what_failed);
   void KeepEvent(Json event, std::size_t length, const std::string& what_failed);
   bool IsReplyTo(std::uint64_t id, const Json& reply, const std::string& what_failed) const;
-  Error Closed(std::string_view what_failed) const;
+  const Interrupt* Heeded() const { return heed_interrupt_ ? &interrupt_ : nullptr; }
 
   std::string socket_path_;
   const Interrupt& interrupt_;
-  FileDescriptor socket_;
+  QmpConnection connection_;
   QemuVersion version_;
   bool heed_interrupt_ = true;
   std::chrono::milliseconds timeout_ = std::chrono::seconds(30);
-  std::uint64_t last_id_;     // starts somewhere else in each connection: QEMU may still answer to one before
-  std::string received_;      // bytes that came and are no whole line yet
-  std::size_t searched_ = 0;  // how many of them are known to hold no line end
+  std::uint64_t last_id_;  // starts somewhere else in each client: QEMU may still answer to one before
   std::deque<Json> events_;
-  bool closed_ = false;
 };
 
 }  // namespace vmsave
