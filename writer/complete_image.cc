@@ -17,10 +17,12 @@ void CompleteImage(const NewFile& file) {
   file.Sync();
 }
 
-WriteTotals CountTotals(const GuestImage& guest, const std::vector<PageBitmap>& present, ByteCount file_length) {
+WriteTotals CountTotals(const std::vector<PageBitmap>& present, ByteCount file_length) {
   WriteTotals totals;
-  totals.ram = guest.ram_length();
-  for (const PageBitmap& bitmap : present) totals.present += PagesToBytes(PageIndex{bitmap.CountSet()});
+  for (const PageBitmap& bitmap : present) {
+    totals.ram += PagesToBytes(PageIndex{bitmap.pages()});
+    totals.present += PagesToBytes(PageIndex{bitmap.CountSet()});
+  }
   totals.zero = totals.ram - totals.present;
   totals.file_length = file_length;
   return totals;

@@ -14,6 +14,6 @@ unsigned ChannelDepth(unsigned channels);
 // Syncs what was written, then makes the image complete by its magic.
 void CompleteImage(const NewFile& file);
 
-WriteTotals CountTotals(const GuestImage& guest, const std::vector<PageBitmap>& present, ByteCount file_length);
+WriteTotals CountTotals(const std::vector<PageBitmap>& present, ByteCount file_length);
 
 }  // namespace vmsave

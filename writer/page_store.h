@@ -13,7 +13,8 @@
 
 namespace vmsave {
 
-// One thread's way into a PageStore.
+// One thread's way into a PageStore. All calls throw Error{kFailed} for what the file refuses, which may be pages of an
+// earlier call; nothing but the destructor may follow then.
 class PageChannel {
  public:
   static constexpr std::size_t kMaxPages = 256;
@@ -25,8 +26,7 @@ class PageChannel {
   // REQUIRES: block and pages exist; 1..kMaxPages of them; what was placed before is committed.
   virtual std::span<const iovec> Place(std::size_t block, std::span<const PageIndex> pages) = 0;
 
-  // What was placed is filled in: it belongs to the image from now on. Throws Error{kFailed} for what the file refuses,
-  // now or in an earlier call.
+  // What was placed is filled in: it belongs to the image from now on.
   virtual void Commit() = 0;
 
   // These pages are zero now, whatever they held when they came before.
@@ -53,14 +53,16 @@ class PageStore {
   virtual std::unique_ptr<PageChannel> OpenChannel() = 0;
 
   // All pages have come, and all channels are settled and gone: writes the rest and makes the image complete and
-  // durable, but for its name. `frame` as it was found to be in the end. Throws Error{kFailed}, Error{kInterrupted}.
+  // durable, but for its name. `frame` as it was found to be in the end. Throws Error{kFailed}, also where a channel
+  // ended without being settled, and Error{kInterrupted}.
   virtual WriteTotals Complete(const StreamFrame& frame, std::span<const std::byte> device_state, Progress& progress,
                                const Interrupt& interrupt) = 0;
 };
 
 // Version 3: each page at its fixed offset. A page that comes again is written over its former copy, one that became
 // zero leaves its bytes in the file but loses its bit: the file never grows. Checksums are made as pages come; chunks
-// that came in parts or more than once are read back by Complete, in parallel.
+// that came in parts or more than once are read back by Complete, in parallel. Each channel gathers pages of one block
+// in buffers of 1 MiB, as many as ChannelDepth(options.channels).
 std::unique_ptr<PageStore> MakeVersion3Store(NewFile& file, ArrivingGuest guest, const WriteOptions& options);
 
 // Version 2: records in the order in which they come; a page that comes again is there again, and the last one counts.

@@ -93,7 +93,7 @@ WriteTotals WriteVersion2(NewFile& file, const GuestImage& guest, const WriteOpt
   const LegacyStream stream(EncodeBeforeStream(guest.description, guest.was_running), guest, present);
   WriteStream(file, stream, options, progress, interrupt);
   CompleteImage(file);
-  return CountTotals(guest, present, stream.length());
+  return CountTotals(present, stream.length());
 }
 
 }  // namespace vmsave

@@ -88,7 +88,7 @@ WriteTotals WriteVersion3(NewFile& file, const GuestImage& guest, const WriteOpt
   Version3Writer(image, guest, options).WritePages(progress, interrupt);
   const ByteCount length = image.Finish(guest.frame, guest.device_state);
   CompleteImage(file);
-  return CountTotals(guest, image.present(), length);
+  return CountTotals(image.present(), length);
 }
 
 }  // namespace vmsave

@@ -1,0 +1,137 @@
+#include "writer/version3_store.h"
+
+#include <atomic>
+#include <optional>
+
+#include "writer/arriving_chunks.h"
+#include "writer/chunk_rehash.h"
+#include "writer/complete_image.h"
+#include "writer/page_writer.h"
+#include "writer/version3_file.h"
+
+namespace vmsave {
+namespace {
+
+Version3Guest Describe(ArrivingGuest guest) {
+  Version3Guest described{std::move(guest.frame), std::move(guest.description), guest.was_running, {}};
+  for (BlockShape& block : guest.blocks) {
+    described.blocks.push_back({std::move(block.name), block.length, std::nullopt, {}});
+  }
+  return described;
+}
+
+// What channels share.
+struct Shared {
+  Shared(const NewFile& new_file, ArrivingGuest guest, bool checksums)
+      : file(new_file, Describe(std::move(guest)), checksums) {
+    if (!checksums) return;
+    std::vector<std::span<std::uint64_t>> hashes;
+    for (std::size_t block = 0; block < file.present().size(); ++block) hashes.push_back(file.chunk_hashes(block));
+    chunks.emplace(std::move(hashes));
+  }
+
+  Version3File file;
+  std::optional<ArrivingChunks> chunks;  // with checksums
+  std::atomic<bool> lost_pages = false;  // a channel ended before its pages were written
+};
+
+class Channel final : public PageChannel {
+ public:
+  Channel(Shared& shared, std::unique_ptr<IoEngine> engine)
+      : shared_(shared), writer_(shared.file, std::move(engine)) {}
+
+  ~Channel() override {
+    if (!settled_) shared_.lost_pages.store(true, std::memory_order_relaxed);
+  }
+  Channel(const Channel&) = delete;
+  Channel& operator=(const Channel&) = delete;
+
+  std::span<const iovec> Place(std::size_t block, std::span<const PageIndex> pages) override {
+    block_ = block;
+    pages_.assign(pages.begin(), pages.end());
+    bytes_ = writer_.Room(block, pages.size());
+    piece_ = {bytes_.data(), bytes_.size()};
+    return {&piece_, 1};
+  }
+
+  void Commit() override {
+    settled_ = false;
+    shared_.file.present()[block_].SetShared(pages_);
+    if (shared_.chunks) shared_.chunks->Add(block_, pages_, bytes_, hash_);
+    writer_.Took(pages_);
+  }
+
+  void Zero(std::size_t block, std::span<const PageIndex> pages) override {
+    shared_.file.present()[block].ClearShared(pages);
+  }
+
+  void Settle() override {
+    writer_.Drain();
+    settled_ = true;
+  }
+
+ private:
+  Shared& shared_;
+  std::size_t block_ = 0;  // of what is placed, as are pages_, bytes_ and piece_
+  std::vector<PageIndex> pages_;
+  std::span<std::byte> bytes_;
+  iovec piece_{};
+  bool settled_ = true;
+  Xxh3Stream hash_;
+  PageWriter writer_;
+};
+
+class Version3Store final : public PageStore {
+ public:
+  Version3Store(NewFile& file, ArrivingGuest guest, const WriteOptions& options, EngineMaker make_engine)
+      : file_(file),
+        options_(options),
+        make_engine_(std::move(make_engine)),
+        shared_(file, std::move(guest), options.checksums) {}
+
+  std::unique_ptr<PageChannel> OpenChannel() override { return std::make_unique<Channel>(shared_, make_engine_()); }
+
+  WriteTotals Complete(const StreamFrame& frame, std::span<const std::byte> device_state, Progress& progress,
+                       const Interrupt& interrupt) override {
+    if (shared_.lost_pages.load(std::memory_order_relaxed)) {
+      throw Error(ErrorKind::kFailed, "cannot finish " + file_.path(), "not all pages that came were written");
+    }
+    if (shared_.chunks) HashTheRest(progress, interrupt);
+    const ByteCount length = shared_.file.Finish(frame, device_state);
+    CompleteImage(file_);
+    return CountTotals(shared_.file.present(), length);
+  }
+
+ private:
+  void HashTheRest(Progress& progress, const Interrupt& interrupt) {
+    Version3File& file = shared_.file;
+    std::vector<WrittenBlock> blocks;
+    for (std::size_t block = 0; block < file.present().size(); ++block) {
+      blocks.push_back({file.PlaceOf(block, PageIndex{0}), &file.present()[block], file.chunk_hashes(block)});
+    }
+    const auto wanted = [&](std::size_t block, std::uint64_t chunk) {
+      return !shared_.chunks->IsHashed(block, chunk, file.present()[block]);
+    };
+    HashWrittenChunks(file.pages(), blocks, wanted, options_, progress, interrupt);
+  }
+
+  NewFile& file_;
+  WriteOptions options_;
+  EngineMaker make_engine_;
+  Shared shared_;
+};
+
+}  // namespace
+
+std::unique_ptr<PageStore> MakeVersion3Store(NewFile& file, ArrivingGuest guest, const WriteOptions& options,
+                                             EngineMaker make_engine) {
+  return std::make_unique<Version3Store>(file, std::move(guest), options, std::move(make_engine));
+}
+
+std::unique_ptr<PageStore> MakeVersion3Store(NewFile& file, ArrivingGuest guest, const WriteOptions& options) {
+  return MakeVersion3Store(file, std::move(guest), options, [engine = options.engine, channels = options.channels] {
+    return MakeEngine(engine, ChannelDepth(channels));
+  });
+}
+
+}  // namespace vmsave

@@ -1,0 +1,19 @@
+// The version 3 store, with engines of the caller's making. MakeVersion3Store of page_store.h is the one to use.
+#pragma once
+
+#include <functional>
+#include <memory>
+
+#include "writer/page_store.h"
+
+namespace vmsave {
+
+// Makes the engine of one channel; its depth is also how many buffers of 1 MiB the channel has. Called by OpenChannel,
+// from any thread.
+using EngineMaker = std::function<std::unique_ptr<IoEngine>()>;
+
+// A seam for tests of what must hold in whatever order and however late an engine does its writes.
+std::unique_ptr<PageStore> MakeVersion3Store(NewFile& file, ArrivingGuest guest, const WriteOptions& options,
+                                             EngineMaker make_engine);
+
+}  // namespace vmsave
