@@ -11,6 +11,8 @@ using Json = nlohmann::json;
 
 constexpr int kMaxNesting = 256;
 constexpr std::size_t kMaxPrintedBytes = 1000;
+constexpr std::uint64_t kMaxVersionPart = 100'000;
+constexpr std::uint64_t kMaxSeconds = std::uint64_t{1} << 40;  // some 35,000 years
 
 // Limits recursion in whoever walks the value later; the parser itself has no limit.
 bool NestsTooDeep(std::string_view line) {
@@ -32,12 +34,17 @@ bool NestsTooDeep(std::string_view line) {
   return false;
 }
 
-std::optional<int> VersionMember(const Json& object, const char* name) {
+// Null where the value is no object or has no such member.
+const Json* Member(const Json& object, const char* name) {
+  if (!object.is_object()) return nullptr;
   const auto member = object.find(name);
-  if (member == object.end() || !member->is_number_unsigned()) return std::nullopt;
-  const auto value = member->get<std::uint64_t>();
-  if (value > 100000) return std::nullopt;
-  return static_cast<int>(value);
+  return member != object.end() ? &*member : nullptr;
+}
+
+std::optional<std::uint64_t> NumberMember(const Json& object, const char* name, std::uint64_t max) {
+  const Json* member = Member(object, name);
+  if (member == nullptr || !member->is_number_unsigned() || member->get<std::uint64_t>() > max) return std::nullopt;
+  return member->get<std::uint64_t>();
 }
 
 }  // namespace
@@ -48,25 +55,31 @@ Json ParseQmp(std::string_view line) {
 }
 
 std::string StringMember(const Json& object, const char* name) {
-  if (!object.is_object()) return "";
-  const auto member = object.find(name);
-  return member != object.end() && member->is_string() ? member->get<std::string>() : "";
+  const Json* member = Member(object, name);
+  return member != nullptr && member->is_string() ? member->get<std::string>() : "";
 }
 
 std::optional<QemuVersion> GreetingVersion(const Json& greeting) {
   const Json* value = &greeting;
   for (const char* name : {"QMP", "version", "qemu"}) {
-    if (!value->is_object()) return std::nullopt;
-    const auto member = value->find(name);
-    if (member == value->end()) return std::nullopt;
-    value = &*member;
+    value = Member(*value, name);
+    if (value == nullptr) return std::nullopt;
   }
-  if (!value->is_object()) return std::nullopt;
-  const std::optional<int> major = VersionMember(*value, "major");
-  const std::optional<int> minor = VersionMember(*value, "minor");
-  const std::optional<int> micro = VersionMember(*value, "micro");
+  const auto part = [value](const char* name) { return NumberMember(*value, name, kMaxVersionPart); };
+  const std::optional<std::uint64_t> major = part("major");
+  const std::optional<std::uint64_t> minor = part("minor");
+  const std::optional<std::uint64_t> micro = part("micro");
   if (!major || !minor || !micro) return std::nullopt;
-  return QemuVersion{*major, *minor, *micro};
+  return QemuVersion{static_cast<int>(*major), static_cast<int>(*minor), static_cast<int>(*micro)};
+}
+
+std::optional<std::chrono::microseconds> EventTime(const Json& event) {
+  const Json* timestamp = Member(event, "timestamp");
+  if (timestamp == nullptr) return std::nullopt;
+  const std::optional<std::uint64_t> seconds = NumberMember(*timestamp, "seconds", kMaxSeconds);
+  const std::optional<std::uint64_t> microseconds = NumberMember(*timestamp, "microseconds", 999'999);
+  if (!seconds || !microseconds) return std::nullopt;
+  return std::chrono::seconds(*seconds) + std::chrono::microseconds(*microseconds);
 }
 
 std::string QmpRequest(const std::string& command, const Json& arguments, std::uint64_t id,

@@ -1,6 +1,7 @@
 // The text of QMP's messages. Source: QEMU's docs/interop/qmp-spec. What comes from the other end may be anything.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -24,6 +25,10 @@ std::string StringMember(const nlohmann::json& object, const char* name);
 // The version in {"QMP": {"version": {"qemu": {"major": 7, "minor": 2, "micro": 22}, ...}, ...}}; nothing where the
 // message is not such a greeting.
 std::optional<QemuVersion> GreetingVersion(const nlohmann::json& greeting);
+
+// When QEMU sent an event, since the epoch, by the clock of its host; nothing where its "timestamp" is not as it should
+// be (QEMU writes -1 where it could not read its clock).
+std::optional<std::chrono::microseconds> EventTime(const nlohmann::json& event);
 
 // A command with its line end. Throws Error{kFailed} where a text in it is not UTF-8.
 std::string QmpRequest(const std::string& command, const nlohmann::json& arguments, std::uint64_t id,

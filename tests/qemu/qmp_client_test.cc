@@ -351,8 +351,13 @@ TEST_P(QmpClientWithQemuTest, StopsAndResumesTheGuest) {
   QmpClient client(qemu_->qmp_socket_path(), never_, kTestPatience);
   EXPECT_GE(client.version().major, 4);
   EXPECT_EQ(client.peer_pid(), qemu_->pid());
+  const auto before = std::chrono::system_clock::now();
   client.Execute("stop");
   EXPECT_TRUE(client.WaitEvent("STOP", kTestPatience));
+  const auto stopped_at = EventTime(client.TakeEvents().back());
+  ASSERT_TRUE(stopped_at.has_value());
+  EXPECT_GE(*stopped_at + std::chrono::seconds(1), before.time_since_epoch());
+  EXPECT_LE(*stopped_at - std::chrono::seconds(1), std::chrono::system_clock::now().time_since_epoch());
   EXPECT_EQ(client.Execute("query-status")["running"], false);
   client.Execute("cont");
   EXPECT_TRUE(client.WaitEvent("RESUME", kTestPatience));
