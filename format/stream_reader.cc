@@ -25,8 +25,7 @@ class Walker {
 
   StreamContents Walk() {
     CheckMagic();
-    while (!WalkSection()) {
-    }
+    WalkToDevices();
     return std::move(contents_);
   }
 
@@ -35,6 +34,7 @@ class Walker {
     while (!started_) {
       if (WalkSection()) Refuse("the stream has no ram section");
     }
+    if (contents_.has_mapped_ram()) WalkToDevices();
     return std::move(contents_);
   }
 
@@ -64,6 +64,11 @@ class Walker {
     return text;
   }
   std::string TakeShortString() { return TakeText(TakeU8()); }
+
+  void WalkToDevices() {
+    while (!WalkSection()) {
+    }
+  }
 
   // True once ram's END is over.
   bool WalkSection() {

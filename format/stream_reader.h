@@ -88,7 +88,8 @@ class PassOverPages : public PageSink {
 // the source, the position and what is wrong there.
 StreamContents ReadStreamUpToDevices(ByteSource& source, PageSink& sink);
 
-// Reads the stream's first part only: machine, capabilities, block list.
+// Reads what comes before the first record of a page: machine, capabilities, block list. A mapped-ram stream has no
+// such records: it is read up to the device state, where the source then stands.
 StreamContents ReadStreamHead(ByteSource& source);
 
 // The largest device state that is taken; a PC's is some 100 KiB, a large one some MiB.

@@ -117,11 +117,8 @@ void Image::ReadStream() {
   if (mapped != has_fixed_offsets()) Refuse("its header and its stream disagree about where its pages are");
   if (contents_.HasCapability(kIgnoreSharedCapability)) Refuse("it was saved with x-ignore-shared: it holds no RAM");
   if (!mapped) return;
-  FileSource whole(file_, stream_start_, stream_end_);
-  PassOverPages sink;
-  contents_ = ReadStreamUpToDevices(whole, sink);
-  const FileOffset device_state_start = whole.position();
-  device_state_ = ReadDeviceState(whole);
+  const FileOffset device_state_start = source.position();
+  device_state_ = ReadDeviceState(source);
   // Version 3 says where its stream ends; behind another's, bytes may follow that are not QEMU's.
   if (kind_ != ImageKind::kVersion3) device_state_.resize(FindStreamEnd(device_state_).value_or(device_state_.size()));
   stream_end_ = device_state_start + ByteCount{device_state_.size()};

@@ -153,6 +153,25 @@ TEST(StreamReaderTest, ReadsTheGoldenVersion3Image) {
   EXPECT_EQ(source.position(), FileOffset{golden::kDeviceStateOffset});
 }
 
+TEST(StreamReaderTest, TheHeadOfASequentialStreamEndsBeforeItsPages) {
+  const Bytes stream = golden::LegacyStream();
+  MemorySource source(stream);
+  const StreamContents contents = ReadStreamHead(source);
+  EXPECT_EQ(contents.frame.machine, "pc-i440fx-7.2");
+  ASSERT_EQ(contents.blocks.size(), 1U);
+  EXPECT_EQ(contents.blocks[0].name, "pc.ram");
+  const std::size_t record = 8 + 7;  // that of page 1 has no name; page 0's has, and a fill byte
+  EXPECT_EQ(source.position().value(), Hex(golden::kLegacyHead).size() - 8 - (record + 1) - 5);
+}
+
+TEST(StreamReaderTest, TheHeadOfAMappedRamStreamEndsAtTheDeviceState) {
+  const Bytes image = golden::Version3Image();
+  MemoryFile source(image, golden::kStreamStart);
+  const StreamContents contents = ReadStreamHead(source);
+  EXPECT_EQ(ToHex(contents.blocks.at(0).present.Encode()), golden::kBitmap);
+  EXPECT_EQ(source.position(), FileOffset{golden::kDeviceStateOffset});
+}
+
 TEST(StreamReaderTest, ReadsFromASocketThatGivesOneByteAtATime) {
   const Bytes stream = golden::LegacyStream();
   MemorySource source(stream, 0, 1);
