@@ -3,7 +3,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <deque>
 #include <mutex>
+#include <optional>
+#include <utility>
 
 #include "format/bytes.h"
 #include "format/page_hash.h"
@@ -16,6 +19,9 @@ namespace {
 
 constexpr std::uint64_t kMaxVmDescriptionBytes = 16 << 20;
 constexpr std::size_t kChunksInFlight = 2;
+constexpr std::string_view kWrongChecksum = "wrong checksum";
+
+using Damage = std::optional<std::string>;
 
 [[noreturn]] void ThrowDamaged(const Image& image, std::string_view what) {
   throw Error(ErrorKind::kDamaged, fmt::format("{} is damaged", image.path()), what, "restore from another copy");
@@ -29,39 +35,85 @@ std::vector<std::byte> ReadRange(const Image& image, FileOffset offset, ByteCoun
   return bytes;
 }
 
-void VerifyHeader(const Image& image) {
+Damage FindHeaderDamage(const Image& image) {
   const std::vector<std::byte> bytes = ReadRange(image, FileOffset{0}, image.stream_start() - FileOffset{0});
-  if (HashBeforeStream(bytes) != image.header()->extension->header_hash) {
-    ThrowDamaged(image,
-                 fmt::format("header or description (bytes 0-{} of the file): wrong checksum", bytes.size() - 1));
-  }
+  if (HashBeforeStream(bytes) == image.header()->extension->header_hash) return std::nullopt;
+  return fmt::format("header or description (bytes 0-{} of the file): {}", bytes.size() - 1, kWrongChecksum);
 }
 
-void VerifyRanges(const Image& image) {
+Damage FindRangeDamage(const Image& image) {
   for (const HashedRange& range : image.integrity()->ranges) {
-    if (Xxh3(ReadRange(image, range.offset, range.length)) != range.hash) {
-      ThrowDamaged(image,
-                   fmt::format("block list, page bitmap or device state (bytes {}-{} of the file): wrong checksum",
-                               range.offset.value(), (range.offset + range.length).value() - 1));
-    }
+    if (Xxh3(ReadRange(image, range.offset, range.length)) == range.hash) continue;
+    return fmt::format("block list, page bitmap or device state (bytes {}-{} of the file): {}", range.offset.value(),
+                       (range.offset + range.length).value() - 1, kWrongChecksum);
   }
+  return std::nullopt;
 }
 
-// QEMU ends a stream with its VMDESCRIPTION; one cut short has none at its end.
-void VerifyStreamEnd(const Image& image) {
-  const FileOffset end = image.stream_end();
-  const std::uint64_t length = std::min((end - image.stream_start()).value(), kMaxVmDescriptionBytes);
-  const std::vector<std::byte> tail = ReadRange(image, FileOffset{end.value() - length}, ByteCount{length});
+bool EndsWithVmDescription(std::span<const std::byte> tail) {
   constexpr std::size_t kPrefix = 6;
   for (std::size_t at = 0; at + kPrefix < tail.size(); ++at) {
     if (tail[at] == std::byte{0} && tail[at + 1] == static_cast<std::byte>(SectionType::kVmDescription) &&
-        GetBigEndian<std::uint32_t>(std::span(tail).subspan(at + 2)) == tail.size() - at - kPrefix) {
-      return;
+        GetBigEndian<std::uint32_t>(tail.subspan(at + 2)) == tail.size() - at - kPrefix) {
+      return true;
     }
   }
-  throw Error(ErrorKind::kDamaged, fmt::format("{} is damaged", image.path()),
-              "it is truncated: QEMU's stream in it has no end",
-              "restore from another copy; if the guest ran with suppress-vmdesc=on, use --verify off");
+  return false;
+}
+
+// The footer of a section, then EOF: how a stream ends whose QEMU was told to leave VMDESCRIPTION out.
+bool EndsWithSection(std::span<const std::byte> tail) {
+  constexpr std::size_t kFooterAndEof = 6;
+  constexpr std::uint32_t kMostSections = 1 << 16;
+  if (tail.size() < kFooterAndEof) return false;
+  const std::span<const std::byte> end = tail.last(kFooterAndEof);
+  return end[0] == static_cast<std::byte>(SectionType::kFooter) &&
+         GetBigEndian<std::uint32_t>(end.subspan(1)) < kMostSections &&
+         end[5] == static_cast<std::byte>(SectionType::kEof);
+}
+
+// QEMU ends a stream with its VMDESCRIPTION; one cut short has none at its end.
+Damage FindMissingEnd(const Image& image) {
+  const FileOffset end = image.stream_end();
+  const std::uint64_t length = std::min((end - image.stream_start()).value(), kMaxVmDescriptionBytes);
+  const std::vector<std::byte> tail = ReadRange(image, FileOffset{end.value() - length}, ByteCount{length});
+  if (EndsWithVmDescription(tail)) return std::nullopt;
+  std::string damage = "it is truncated: QEMU's stream in it has no end";
+  if (EndsWithSection(tail)) damage += "; if the guest ran with suppress-vmdesc=on, use vmrestore --verify off";
+  return damage;
+}
+
+// Pages next to each other that are wrong for the same reason.
+struct DamagedPlace {
+  DamagedPages where;
+  std::string why;
+
+  bool IsContinuedBy(const DamagedPlace& other) const {
+    return where.block == other.where.block && where.pages.first + where.pages.count == other.where.pages.first &&
+           why == other.why;
+  }
+};
+
+std::vector<DamagedPlace> Joined(std::vector<DamagedPlace> places) {
+  std::ranges::sort(places, {},
+                    [](const DamagedPlace& place) { return std::pair(place.where.block, place.where.pages.first); });
+  std::vector<DamagedPlace> joined;
+  for (DamagedPlace& place : places) {
+    if (!joined.empty() && joined.back().IsContinuedBy(place)) {
+      joined.back().where.pages.count += place.where.pages.count;
+    } else {
+      joined.push_back(std::move(place));
+    }
+  }
+  return joined;
+}
+
+// "cannot be read: Input/output error", of "cannot read FILE at OFFSET: Input/output error (ADVICE)": the place is told
+// as pages.
+std::string Unreadable(const Error& error) {
+  std::string_view reason = error.what();
+  if (const std::size_t place = reason.rfind(": "); place != std::string_view::npos) reason.remove_prefix(place + 2);
+  return fmt::format("cannot be read: {}", reason.substr(0, reason.find(" (")));
 }
 
 class ParallelVerify {
@@ -69,52 +121,125 @@ class ParallelVerify {
   ParallelVerify(const Image& image, const ReadOptions& options)
       : image_(image), options_(options), plan_(PlanWork(image)) {}
 
-  std::vector<DamagedPages> Run(Progress& progress, const Interrupt& interrupt) {
+  std::vector<DamagedPlace> Run(Progress& progress, const Interrupt& interrupt) {
     progress.Begin("verifying", plan_.length());
     const FileDescriptor pages = image_.OpenForPages(options_.cache);
     WorkQueue queue(plan_.chunk_count());
     RunChannels(options_.channels, interrupt, [&](const ChannelContext& context) {
-      std::vector<AlignedBuffer> buffers;
-      for (std::size_t i = 0; i < kChunksInFlight; ++i) buffers.emplace_back(kWorkBytes);
-      ChunkReader reader(image_, pages, options_.engine, ReaderDepth(options_.channels), PageChecks::kOn);
-      for (std::size_t started = 0; context.GoOn(); ++started) {
+      Channel channel(*this, pages, progress);
+      while (context.GoOn()) {
         const auto number = queue.Take();
         if (!number) break;
-        if (reader.active() == kChunksInFlight) Finish(reader, progress);
-        const WorkChunk chunk = plan_.chunk(*number);
-        reader.Start(chunk, buffers[started % kChunksInFlight].bytes().first(chunk.length().value()));
+        channel.Verify(plan_.chunk(*number));
       }
-      while (reader.active() > 0) Finish(reader, progress);
+      channel.Finish();
     });
-    std::ranges::sort(damage_, {},
-                      [](const DamagedPages& damage) { return std::pair(damage.block, damage.pages.first); });
-    return damage_;
+    return Joined(std::move(places_));
   }
 
  private:
-  void Finish(ChunkReader& reader, Progress& progress) {
-    const ChunkReader::Finished finished = reader.Finish();
-    progress.Advance(finished.chunk.length());
-    if (finished.damage.empty()) return;
+  // One thread's: some chunks in flight, until one cannot be read.
+  class Channel {
+   public:
+    Channel(ParallelVerify& owner, const FileDescriptor& pages, Progress& progress)
+        : owner_(owner), pages_(pages), progress_(progress) {
+      for (std::size_t i = 0; i < kChunksInFlight; ++i) buffers_.emplace_back(kWorkBytes);
+    }
+
+    void Verify(const WorkChunk& chunk) {
+      if (in_flight_.size() == kChunksInFlight) FinishOne();
+      in_flight_.push_back(chunk);
+      Try([&] {
+        if (!reader_)
+          reader_.emplace(owner_.image_, pages_, owner_.options_.engine, ReaderDepth(owner_.options_.channels),
+                          PageChecks::kOn);
+        reader_->Start(chunk, buffers_[started_++ % kChunksInFlight].bytes().first(chunk.length().value()));
+      });
+    }
+
+    void Finish() {
+      while (!in_flight_.empty()) FinishOne();
+    }
+
+   private:
+    void FinishOne() {
+      Try([this] {
+        owner_.Note(reader_->Finish().damage, kWrongChecksum);
+        progress_.Advance(in_flight_.front().length());
+        in_flight_.pop_front();
+      });
+    }
+
+    // A reader that has failed is of no more use: what it had in flight is read again, piece by piece.
+    template <class Step>
+    void Try(const Step& step) {
+      try {
+        step();
+      } catch (const Error&) {
+        reader_.reset();
+        for (; !in_flight_.empty(); in_flight_.pop_front()) VerifyPieces(in_flight_.front());
+      }
+    }
+
+    void VerifyPieces(const WorkChunk& chunk) {
+      for (std::uint64_t first = chunk.first_page; first < chunk.end_page; first += kPagesPerChunk) {
+        VerifyPiece({chunk.block, first, std::min(first + kPagesPerChunk, chunk.end_page)});
+      }
+      progress_.Advance(chunk.length());
+    }
+
+    // One hashed chunk.
+    void VerifyPiece(const WorkChunk& piece) {
+      try {
+        ChunkReader reader(owner_.image_, pages_, EngineKind::kSync, 1, PageChecks::kOn);
+        reader.Start(piece, buffers_.front().bytes().first(piece.length().value()));
+        owner_.Note(reader.Finish().damage, kWrongChecksum);
+      } catch (const Error& error) {
+        owner_.Note({{piece.block, {piece.first_page, piece.pages()}}}, Unreadable(error));
+      }
+    }
+
+    ParallelVerify& owner_;
+    const FileDescriptor& pages_;
+    Progress& progress_;
+    std::vector<AlignedBuffer> buffers_;
+    std::size_t started_ = 0;
+    std::deque<WorkChunk> in_flight_;
+    std::optional<ChunkReader> reader_;
+  };
+
+  void Note(const std::vector<DamagedPages>& damage, std::string_view why) {
     const std::lock_guard lock(mutex_);
-    damage_.insert(damage_.end(), finished.damage.begin(), finished.damage.end());
+    for (const DamagedPages& pages : damage) places_.push_back({pages, std::string(why)});
   }
 
   const Image& image_;
   const ReadOptions& options_;
   WorkPlan plan_;
   std::mutex mutex_;
-  std::vector<DamagedPages> damage_;
+  std::vector<DamagedPlace> places_;
 };
+
+Damage FindDamageBesidesPages(const Image& image, const ReadOptions& options, Progress& progress,
+                              const Interrupt& interrupt) {
+  if (Damage damage = FindMetadataDamage(image)) return damage;
+  // A sequential stream has no checksums: its structure is all there is to look at.
+  if (!image.has_fixed_offsets()) FindStreamPages(image, options, progress, interrupt);
+  return std::nullopt;
+}
 
 }  // namespace
 
-void VerifyMetadata(const Image& image) {
-  if (image.kind() == ImageKind::kCompressed) return;
-  if (image.kind() == ImageKind::kVersion3) VerifyHeader(image);
-  if (image.integrity()) VerifyRanges(image);
+std::optional<std::string> FindMetadataDamage(const Image& image) {
+  if (image.kind() == ImageKind::kCompressed) return std::nullopt;
   // Version 3's header says where its stream ends; any other's must show its end.
-  if (image.kind() != ImageKind::kVersion3) VerifyStreamEnd(image);
+  if (image.kind() != ImageKind::kVersion3) return FindMissingEnd(image);
+  if (Damage damage = FindHeaderDamage(image)) return damage;
+  return image.integrity() ? FindRangeDamage(image) : std::nullopt;
+}
+
+void VerifyMetadata(const Image& image) {
+  if (const Damage damage = FindMetadataDamage(image)) ThrowDamaged(image, *damage);
 }
 
 VerifyReport Verify(const Image& image, const ReadOptions& options, Progress& progress, const Interrupt& interrupt) {
@@ -122,19 +247,16 @@ VerifyReport Verify(const Image& image, const ReadOptions& options, Progress& pr
   VerifyReport report;
   report.has_checksums = image.integrity().has_value();
   try {
-    VerifyMetadata(image);
-    if (!image.has_fixed_offsets() && image.kind() != ImageKind::kCompressed) {
-      // A sequential stream has no checksums: its structure is all there is to look at.
-      FindStreamPages(image, options, progress, interrupt);
+    if (Damage damage = FindDamageBesidesPages(image, options, progress, interrupt)) {
+      report.damage.push_back(std::move(*damage));
     }
   } catch (const Error& error) {
     if (error.kind() != ErrorKind::kDamaged) throw;
     report.damage.emplace_back(error.what());
-    return report;
   }
-  if (!report.has_checksums) return report;
-  for (const DamagedPages& damage : ParallelVerify(image, options).Run(progress, interrupt)) {
-    report.damage.push_back(Describe(image, damage) + ": wrong checksum");
+  if (!report.damage.empty() || !report.has_checksums) return report;
+  for (const DamagedPlace& place : ParallelVerify(image, options).Run(progress, interrupt)) {
+    report.damage.push_back(fmt::format("{}: {}", Describe(image, place.where), place.why));
   }
   for (const StreamBlock& block : image.contents().blocks)
     report.checked += PagesToBytes(PageIndex{block.present.CountSet()});

@@ -1,11 +1,19 @@
 #include "reader/verify.h"
 
 #include <gtest/gtest.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <sys/eventfd.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
 
+#include <array>
+#include <cerrno>
+#include <cstddef>
 #include <random>
 
 #include "reader/chunk_reader.h"
+#include "tests/io/child_process.h"
 #include "tests/reader/image_copies.h"
 #include "tests/scratch_directory.h"
 #include "tests/writer/io_ways.h"
@@ -150,6 +158,83 @@ TEST_F(VerifyTest, GoesOnBehindDamagedPagesAndListsThemInOrder) {
   for (std::size_t i = 0; i < wanted.size(); ++i) EXPECT_EQ(report.damage[i].find(wanted[i]), 0U) << report.damage[i];
 }
 
+TEST_F(VerifyTest, JoinsNeighbouringDamage) {
+  std::vector<std::unique_ptr<FlippedBit>> damages;
+  for (const std::uint64_t chunk : {28U, 29U, 30U, 35U}) {
+    std::uint64_t page = chunk * kPagesPerChunk;
+    while (!guest_.IsPresent(0, page)) ++page;
+    damages.push_back(std::make_unique<FlippedBit>(path_, PlaceOf(0, page), 0));
+  }
+  const VerifyReport report = Report();
+  ASSERT_EQ(report.damage.size(), 2U);
+  const std::string block = " of RAM block " + guest_.image().blocks[0].name + " (bytes " +
+                            std::to_string(PlaceOf(0, 28 * kPagesPerChunk).value()) + "-" +
+                            std::to_string(PlaceOf(0, 31 * kPagesPerChunk).value() - 1) +
+                            " of the file): wrong checksum";
+  EXPECT_EQ(report.damage[0], "pages 448-495" + block);
+  EXPECT_EQ(report.damage[1].find("pages 560-575 of"), 0U) << report.damage[1];
+}
+
+TEST_F(VerifyTest, DoesNotJoinDamageOfDifferentBlocks) {
+  const std::uint64_t last = guest_.image().blocks[0].pages() - 1;
+  std::uint64_t present = last;
+  while (!guest_.IsPresent(0, present)) --present;
+  const FlippedBit first(path_, PlaceOf(0, present), 0);
+  const FlippedBit second(path_, PlaceOf(1, 0), 0);
+  EXPECT_EQ(Report().damage.size(), 2U);
+}
+
+// A sector that the disk cannot read, where a run of pages begins. The sync engine reads with preadv(2).
+bool FailReadsAt(FileOffset offset) {
+  const auto low = static_cast<__u32>(offset.value());
+  std::array<sock_filter, 6> program{
+      sock_filter{BPF_LD | BPF_W | BPF_ABS, 0, 0, offsetof(seccomp_data, nr)},
+      sock_filter{BPF_JMP | BPF_JEQ | BPF_K, 0, 3, SYS_preadv},
+      sock_filter{BPF_LD | BPF_W | BPF_ABS, 0, 0, offsetof(seccomp_data, args) + 3 * sizeof(__u64)},
+      sock_filter{BPF_JMP | BPF_JEQ | BPF_K, 0, 1, low},
+      sock_filter{BPF_RET | BPF_K, 0, 0, SECCOMP_RET_ERRNO | EIO},
+      sock_filter{BPF_RET | BPF_K, 0, 0, SECCOMP_RET_ALLOW}};
+  const sock_fprog filter{static_cast<unsigned short>(program.size()), program.data()};
+  return ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 && ::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) == 0;
+}
+
+std::string Lines(const VerifyReport& report) {
+  std::string lines;
+  for (const std::string& damage : report.damage) lines += damage + "\n";
+  return lines;
+}
+
+TEST_F(VerifyTest, ListsWhatCannotBeReadAndGoesOnBehindIt) {
+  std::uint64_t run = 5 * kPagesPerChunk;
+  while (guest_.IsPresent(0, run - 1) || !guest_.IsPresent(0, run)) ++run;
+  const FlippedBit other_damage(path_, PlaceOf(1, 0), 0);
+  const std::string said = InChild([&] {
+    const Image image(path_);
+    if (!FailReadsAt(PlaceOf(0, run))) return kNotPermitted;
+    Progress progress;
+    const VerifyReport report = Verify(image, {2, EngineKind::kSync, CacheUse::kPageCache}, progress, Interrupt());
+    return Lines(report) + (progress.done() == progress.total() ? "all looked at" : "not all looked at");
+  });
+  if (said == kNotPermitted) GTEST_SKIP() << "no seccomp";
+  EXPECT_EQ(said.find(RangeOf(guest_, 0, run)), 0U) << said;
+  EXPECT_NE(said.find("of the file): cannot be read: Input/output error\n" + RangeOf(guest_, 1, 0)), std::string::npos)
+      << said;
+  EXPECT_NE(said.find("of the file): wrong checksum\nall looked at"), std::string::npos) << said;
+}
+
+TEST_F(VerifyTest, JoinsNeighbouringPagesThatCannotBeRead) {
+  const std::string said = InChild([&] {
+    const Image image(path_);
+    if (!FailSystemCall(SYS_preadv, EIO)) return kNotPermitted;
+    Progress progress;
+    const VerifyReport report = Verify(image, {4, EngineKind::kSync, CacheUse::kPageCache}, progress, Interrupt());
+    return std::to_string(report.damage.size()) + " " + Lines(report);
+  });
+  if (said == kNotPermitted) GTEST_SKIP() << "no seccomp";
+  EXPECT_NE(said.find("pages 448-527 of RAM block pc.ram"), std::string::npos) << said;
+  EXPECT_EQ(said.find("wrong checksum"), std::string::npos) << said;
+}
+
 TEST_F(VerifyTest, DoesNotCountWhatLiesInHoles) {
   const Image image(path_);
   for (std::size_t i = 0; i < image.contents().blocks.size(); ++i) {
@@ -192,6 +277,30 @@ TEST_F(VerifyTest, FindsABrokenRecordOfAStream) {
   const FlippedBit damage(path_, first_record + ByteCount{6}, 2);  // flag 0x400
   ASSERT_EQ(Report().damage.size(), 1U);
   EXPECT_NE(Report().damage.front().find("not known"), std::string::npos) << Report().damage.front();
+}
+
+TEST_F(VerifyTest, SpeaksOfALeftOutVmDescriptionOnlyWhereItMayHaveBeen) {
+  constexpr std::string_view kHint = "suppress-vmdesc";
+  WriteCopy(path_, guest_, Copy::kVersion2);
+  const Bytes whole = ReadWholeFile(path_);
+  Truncate(path_, whole.size() - 1);
+  ASSERT_EQ(Report().damage.size(), 1U);
+  EXPECT_EQ(Report().damage.front(), "it is truncated: QEMU's stream in it has no end");
+
+  // As QEMU ends a stream with suppress-vmdesc=on: a section's footer, EOF.
+  const Bytes end = Hex("7e0000001500");
+  Overwrite(path_, FileOffset{whole.size() - 1}, end);
+  ASSERT_EQ(Report().damage.size(), 1U);
+  EXPECT_NE(Report().damage.front().find(kHint), std::string::npos) << Report().damage.front();
+  ExpectDamaged([&] { VerifyMetadata(Image(path_)); }, kHint);
+}
+
+TEST_F(VerifyTest, MetadataDamageIsToldInWordsOrNotAtAll) {
+  EXPECT_EQ(FindMetadataDamage(Image(path_)), std::nullopt);
+  const std::uint64_t last = Image(path_).stream_start().value() - 1;
+  const FlippedBit damage(path_, FileOffset{95}, 0);
+  EXPECT_EQ(FindMetadataDamage(Image(path_)),
+            "header or description (bytes 0-" + std::to_string(last) + " of the file): wrong checksum");
 }
 
 TEST_F(VerifyTest, StopsWhenInterrupted) {
