@@ -11,8 +11,6 @@ namespace vmsave {
 namespace {
 
 constexpr unsigned kMostDefaultChannels = 8;
-constexpr const char* kExitStatus =
-    "Exit status: 0 done, 1 failed, 2 wrong usage, 3 damaged or refused image, 130 interrupted.";
 
 int ExitStatus(ErrorKind kind) {
   switch (kind) {
@@ -43,6 +41,9 @@ std::optional<EngineKind> WantedEngine(const std::string& name) {
 int RunProgram(const std::string& program, const std::function<int()>& body) {
   try {
     return body();
+  } catch (const UsageError& error) {
+    fmt::print(stderr, "{0}: {1}; see {0} --help\n", program, error.what());
+    return ExitStatus(error.kind());
   } catch (const Error& error) {
     fmt::print(stderr, "{}: {}\n", program, error.what());
     return ExitStatus(error.kind());
@@ -56,37 +57,24 @@ int RunProgram(const std::string& program, const std::function<int()>& body) {
   return 1;
 }
 
-std::unique_ptr<CLI::App> MakeApp(const std::string& program, const std::string& purpose) {
-  auto app = std::make_unique<CLI::App>(purpose, program);
-  app->set_version_flag("--version", fmt::format("{} {}", program, VMSAVE_VERSION));
-  app->footer(kExitStatus);
-  app->get_formatter()->column_width(34);
-  return app;
-}
-
-std::optional<int> ParseOptions(CLI::App& app, int argc, const char* const* argv) {
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? 0 : 2;
-  }
-  return std::nullopt;
-}
-
 void AddTransferOptions(CLI::App& app, TransferOptions& options) {
-  app.add_option("--parallel", options.parallel, "Channels; default: the number of cores, at most 8")
-      ->check(CLI::Range(1U, kMaxChannels))
+  app.add_option("--parallel", options.parallel, "Channels, 1 to 256; default: the number of cores, at most 8")
+      ->check(NumberWithin(1, kMaxChannels))
       ->type_name("N");
   app.add_flag("--bypass-cache", options.bypass_cache, "Move pages past the page cache (O_DIRECT)");
-  app.add_option("--io-engine", options.io_engine,
-                 "auto, uring or sync; default: auto, io_uring where the kernel has it")
-      ->check(CLI::IsMember({"auto", "uring", "sync"}))
+  app.add_option("--io-engine", options.io_engine, "auto (default: io_uring where the kernel has it), uring or sync")
+      ->check(OneOf({"auto", "uring", "sync"}))
       ->type_name("ENGINE");
-  app.add_option("--progress", options.progress, "auto (a bar on a terminal), bar, json or off")
-      ->check(CLI::IsMember({"auto", "bar", "json", "off"}))
-      ->type_name("STYLE");
-  app.add_option("--config", options.config, fmt::format("Configuration; default: {} if there", kDefaultConfiguration))
+  app.add_option("--config", options.config,
+                 fmt::format("Defaults of options; default: {} if it is there", kDefaultConfiguration))
       ->type_name("FILE");
+}
+
+void AddProgressOption(CLI::App& app, std::string& style) {
+  app.add_option("--progress", style,
+                 "auto (default: a bar if standard error is a terminal), bar, json (lines on standard output) or off")
+      ->check(OneOf({"auto", "bar", "json", "off"}))
+      ->type_name("STYLE");
 }
 
 Transfer ResolveTransfer(const std::string& program, const TransferOptions& options) {
@@ -102,18 +90,21 @@ Transfer ResolveTransfer(const std::string& program, const TransferOptions& opti
   if (!choice.fallback_reason.empty()) {
     fmt::print(stderr, "{}: using {} I/O: {}\n", program, EngineName(choice.kind), choice.fallback_reason);
   }
-  transfer.progress = ParseProgressStyle(options.progress);
   return transfer;
 }
 
-void ShowProgress(const Progress& progress, ProgressStyle style, const std::function<nlohmann::json()>& work) {
-  ProgressDisplay display(progress, style);
+void ReportOutcome(const Progress& progress, ProgressStyle style, const std::function<nlohmann::json()>& work) {
+  const auto close = [style](const char* outcome, nlohmann::json facts) {
+    if (style == ProgressStyle::kJson) PrintJsonLine({{outcome, std::move(facts)}});
+  };
+  nlohmann::json totals;
   try {
-    display.Completed(work());
+    totals = work();
   } catch (const std::exception& error) {
-    display.Failed(error.what());
+    close("failed", {{"error", error.what()}, {"done", progress.done().value()}, {"total", progress.total().value()}});
     throw;
   }
+  close("completed", std::move(totals));
 }
 
 }  // namespace vmsave

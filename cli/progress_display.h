@@ -9,6 +9,7 @@
 #include <string>
 #include <thread>
 
+#include "cli/progress_line.h"
 #include "io/progress.h"
 
 namespace vmsave {
@@ -18,11 +19,15 @@ enum class ProgressStyle { kOff, kBar, kJson };
 // "auto" (a bar where standard error is a terminal), "bar", "json", "off".
 ProgressStyle ParseProgressStyle(const std::string& name);
 
-// Writes a line and passes over errors: what nobody reads any more must not end a program that has a guest in its
-// hands.
+// Write a line and pass over errors: what nobody reads any more must not end a program that has a guest in its hands.
 void PrintLine(std::FILE* stream, const std::string& line);
+void PrintJsonLine(const nlohmann::json& object);  // on standard output
 
-// Draws from construction to Stop, on a thread of its own: the bar on standard error, JSON on standard output.
+// How wide the terminal is, as of now; 80 where that is not known.
+std::size_t TerminalColumns(int terminal);
+
+// Draws while it lives, on a thread of its own: the bar on standard error, JSON on standard output. The bar leaves
+// nothing on the screen.
 class ProgressDisplay {
  public:
   ProgressDisplay(const Progress& progress, ProgressStyle style);
@@ -30,21 +35,18 @@ class ProgressDisplay {
   ProgressDisplay(const ProgressDisplay&) = delete;
   ProgressDisplay& operator=(const ProgressDisplay&) = delete;
 
-  // Takes the bar off the screen; nothing is shown any more.
-  void Stop();
-
-  // As JSON's last line. Each stops the display first, and does nothing with another style.
-  void Completed(const nlohmann::json& totals);
-  void Failed(const std::string& error);
-
  private:
+  using Clock = std::chrono::steady_clock;
+
   void Run(const std::stop_token& stop);
   void Show();
+  PhaseProgress Look();
 
   const Progress& progress_;
   ProgressStyle style_;
-  std::string_view shown_phase_;
-  std::chrono::steady_clock::time_point phase_start_;
+  std::string_view phase_;  // the one shown last; where it was when it was first seen
+  ByteCount done_at_first_;
+  Clock::time_point first_seen_;
   std::mutex mutex_;
   std::condition_variable_any wake_;
   std::jthread thread_;

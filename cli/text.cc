@@ -7,19 +7,44 @@
 #include <cmath>
 #include <limits>
 
+#include "cli/command_line.h"
+
 namespace vmsave {
 
-std::string FormatBytes(ByteCount bytes) {
-  constexpr std::array kUnits{"KiB", "MiB", "GiB", "TiB", "PiB"};
-  if (bytes < ByteCount{1024}) return fmt::format("{} bytes", bytes.value());
-  double value = static_cast<double>(bytes.value()) / 1024;
-  std::size_t unit = 0;
+namespace {
+
+struct Unit {
+  std::string_view name;
+  double bytes;
+  int decimals;
+};
+
+// The unit that keeps a number of bytes short.
+Unit UnitOf(ByteCount bytes) {
+  constexpr std::array kNames{"KiB", "MiB", "GiB", "TiB", "PiB"};
+  if (bytes < ByteCount{1024}) return {"bytes", 1, 0};
+  Unit unit{kNames[0], 1024, 1};
   // 1023.95 would be printed as 1024.0.
-  while (value >= 1023.95 && unit + 1 < kUnits.size()) {
-    value /= 1024;
-    ++unit;
+  for (std::size_t i = 1; i < kNames.size() && static_cast<double>(bytes.value()) / unit.bytes >= 1023.95; ++i) {
+    unit = {kNames[i], unit.bytes * 1024, 1};
   }
-  return fmt::format("{:.1f} {}", value, kUnits[unit]);
+  return unit;
+}
+
+std::string Number(ByteCount bytes, const Unit& unit) {
+  return fmt::format("{:.{}f}", static_cast<double>(bytes.value()) / unit.bytes, unit.decimals);
+}
+
+}  // namespace
+
+std::string FormatBytes(ByteCount bytes) {
+  const Unit unit = UnitOf(bytes);
+  return fmt::format("{} {}", Number(bytes, unit), unit.name);
+}
+
+std::string FormatPart(ByteCount part, ByteCount whole) {
+  const Unit unit = UnitOf(whole);
+  return fmt::format("{} of {} {}", Number(part, unit), Number(whole, unit), unit.name);
 }
 
 std::string FormatRate(ByteCount bytes, double seconds) {
@@ -45,7 +70,7 @@ ByteCount ParseBytes(std::string_view text, std::string_view what) {
     bytes = kTooLarge;  // an unknown unit, or no number
   }
   if (bytes != kTooLarge) return ByteCount{bytes};
-  throw Error(ErrorKind::kUsage, what, fmt::format("\"{}\" is not a size", text), "write it as 512M or 4G");
+  throw UsageError(what, fmt::format("\"{}\" is not a size", text), "write it as 512M or 4G");
 }
 
 }  // namespace vmsave

@@ -10,10 +10,13 @@
 namespace vmsave {
 namespace {
 
+constexpr int kExitDamaged = 3;
+
 struct Options {
   std::string image;
   bool json = false;
   TransferOptions transfer;
+  std::string progress = "auto";
 };
 
 struct BlockInfo {
@@ -43,14 +46,23 @@ std::string Checksums(const Image& image) {
   return image.integrity() ? "XXH3-64" : "none";
 }
 
-nlohmann::json InfoAsJson(const Image& image, const std::vector<BlockInfo>& blocks) {
+// Of version 3, whose header can tell that it is not what it was: what it says is shown, but not vouched for.
+std::optional<std::string> FindDamage(const Image& image) {
+  if (image.kind() != ImageKind::kVersion3) return std::nullopt;
+  return FindMetadataDamage(image);
+}
+
+nlohmann::json InfoAsJson(const Image& image, const std::vector<BlockInfo>& blocks,
+                          const std::optional<std::string>& damage) {
   nlohmann::json info{{"image", image.path()},
                       {"kind", ImageKindName(image.kind())},
                       {"machine", image.contents().frame.machine},
                       {"checksums", image.integrity().has_value()},
                       {"file_length", image.file_length().value()},
                       {"disk_usage", image.disk_usage().value()},
+                      {"damage", nlohmann::json::array()},
                       {"blocks", nlohmann::json::array()}};
+  if (damage) info["damage"].push_back(*damage);
   if (image.header()) {
     info["version"] = image.header()->version;
     info["format"] = BodyFormatName(image.header()->format);
@@ -66,9 +78,10 @@ nlohmann::json InfoAsJson(const Image& image, const std::vector<BlockInfo>& bloc
   return info;
 }
 
-void PrintInfo(const Image& image, const std::vector<BlockInfo>& blocks) {
+void PrintInfo(const Image& image, const std::vector<BlockInfo>& blocks, const std::optional<std::string>& damage) {
   const auto line = [](std::string_view label, const std::string& value) { fmt::print("{:<13}{}\n", label, value); };
   line("image:", image.path());
+  if (damage) line("DAMAGED:", *damage);
   line("kind:", std::string(ImageKindName(image.kind())));
   if (image.header()) {
     line("version:", fmt::format("{}, format {}", image.header()->version, BodyFormatName(image.header()->format)));
@@ -87,22 +100,25 @@ void PrintInfo(const Image& image, const std::vector<BlockInfo>& blocks) {
   }
 }
 
-int Info(const Options& options, const Transfer& transfer, const Interrupt& interrupt) {
+int Info(const Options& options, const Interrupt& interrupt) {
+  const Transfer transfer = ResolveTransfer("vmimage", options.transfer);
   const Image image(options.image);
   const ReadOptions read{transfer.channels, transfer.engine, transfer.cache};
   const std::vector<BlockInfo> blocks = QueryBlocks(image, read, interrupt);
+  const std::optional<std::string> damage = FindDamage(image);
   if (options.json) {
-    fmt::print("{}\n", Dump(InfoAsJson(image, blocks)));
+    fmt::print("{}\n", Dump(InfoAsJson(image, blocks, damage)));
   } else {
-    PrintInfo(image, blocks);
+    PrintInfo(image, blocks, damage);
   }
-  return 0;
+  return damage ? kExitDamaged : 0;
 }
 
 void PrintReport(const Image& image, const VerifyReport& report) {
   for (const std::string& damage : report.damage) fmt::print("{}\n", damage);
   if (!report.damage.empty()) {
-    fmt::print("{}: damaged, {} place(s)\n", image.path(), report.damage.size());
+    const std::size_t places = report.damage.size();
+    fmt::print("{}: damaged, {} {}\n", image.path(), places, places == 1 ? "place" : "places");
   } else if (report.has_checksums) {
     fmt::print("{}: no damage, {} of pages checked\n", image.path(), FormatBytes(report.checked));
   } else {
@@ -110,34 +126,39 @@ void PrintReport(const Image& image, const VerifyReport& report) {
   }
 }
 
-int VerifyImage(const Options& options, const Transfer& transfer, const Interrupt& interrupt) {
-  const Image image(options.image);
+int VerifyImage(const Options& options, const Interrupt& interrupt) {
+  const ProgressStyle style = ParseProgressStyle(options.progress);
   Progress progress;
   VerifyReport report;
-  ShowProgress(progress, transfer.progress, [&] {
-    report = Verify(image, {transfer.channels, transfer.engine, transfer.cache}, progress, interrupt);
+  ReportOutcome(progress, style, [&] {
+    const Transfer transfer = ResolveTransfer("vmimage", options.transfer);
+    const Image image(options.image);
+    report = ShowProgress(progress, style, [&] {
+      return Verify(image, {transfer.channels, transfer.engine, transfer.cache}, progress, interrupt);
+    });
+    if (style != ProgressStyle::kJson) PrintReport(image, report);
     return nlohmann::json{
         {"damage", report.damage}, {"has_checksums", report.has_checksums}, {"checked_bytes", report.checked.value()}};
   });
-  if (transfer.progress != ProgressStyle::kJson) PrintReport(image, report);
-  return report.damage.empty() ? 0 : 3;
+  return report.damage.empty() ? 0 : kExitDamaged;
 }
 
 int Main(int argc, char** argv) {
   Options options;
-  const auto app = MakeApp("vmimage", "Looks into save images and checks them.");
-  app->require_subcommand(1);
-  CLI::App* info = app->add_subcommand("info", "What is in an image: version, kind, machine, RAM blocks, size");
-  info->add_flag("--json", options.json, "For scripts");
-  CLI::App* verify = app->add_subcommand("verify", "Checks every checksum, and names what is damaged");
+  const auto app = MakeApp("vmimage", "Looks into save images and checks them; never changes one.",
+                           {"info [OPTIONS] IMAGE", "verify [OPTIONS] IMAGE"});
+  CLI::App* info = AddCommand(*app, "info", "Tells what is in an image: version, kind, machine, RAM blocks, size",
+                              "[OPTIONS] IMAGE");
+  CLI::App* verify = AddCommand(*app, "verify", "Checks every checksum, and names what is damaged", "[OPTIONS] IMAGE");
+  info->add_flag("--json", options.json, "Print an object for scripts");
   for (CLI::App* command : {info, verify}) {
-    command->add_option("IMAGE", options.image, "The image; it is never changed")->required();
+    command->add_option("IMAGE", options.image, "the image to look into");
     AddTransferOptions(*command, options.transfer);
   }
-  if (const auto status = ParseOptions(*app, argc, argv)) return *status;
+  AddProgressOption(*verify, options.progress);
+  if (!ParseOptions(*app, argc, argv)) return 0;
   const Interrupt interrupt = Interrupt::FromSignals();
-  const Transfer transfer = ResolveTransfer("vmimage", options.transfer);
-  return info->parsed() ? Info(options, transfer, interrupt) : VerifyImage(options, transfer, interrupt);
+  return info->parsed() ? Info(options, interrupt) : VerifyImage(options, interrupt);
 }
 
 }  // namespace

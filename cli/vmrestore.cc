@@ -23,44 +23,47 @@ struct Options {
   bool paused = false;
   bool detach = false;
   TransferOptions transfer;
+  std::string progress = "auto";
 };
 
 void AddOptions(CLI::App& app, Options& options) {
-  app.add_option("IMAGE", options.image, "The image to restore; it is never changed")->required();
+  app.add_option("IMAGE", options.image, "the image to restore");
   app.add_option("--qmp", options.qmp, "QMP unix socket of a QEMU that waits with -incoming defer")
       ->type_name("SOCKET");
   app.add_option("--via", options.via,
                  "How RAM gets into QEMU: memory (shared RAM, read straight into it), native (QEMU reads the image), "
-                 "stream (any QEMU), or auto, the first that works")
-      ->check(CLI::IsMember({"auto", "memory", "native", "stream"}))
-      ->capture_default_str()
+                 "stream (any QEMU), or auto (default), the first that works")
+      ->check(OneOf({"auto", "memory", "native", "stream"}))
       ->type_name("WAY");
   app.add_option("--verify", options.verify,
-                 "metadata (all but the pages first, pages on their way), full (everything first) or off")
-      ->check(CLI::IsMember({"metadata", "full", "off"}))
-      ->capture_default_str()
+                 "metadata (default: all but the pages first, pages on their way), full (everything first) or off")
+      ->check(OneOf({"metadata", "full", "off"}))
       ->type_name("WHAT");
-  auto* running = app.add_flag("--running", options.running, "Resume the guest even if it was paused when saved");
-  app.add_flag("--paused", options.paused, "Leave the guest paused")->excludes(running);
+  app.add_flag("--running", options.running, "Resume the guest even if it was paused when saved");
+  app.add_flag("--paused", options.paused, "Leave the guest paused");
   app.add_flag("--detach", options.detach, "Return as soon as the guest is restored; QEMU stays");
   AddTransferOptions(app, options.transfer);
+  AddProgressOption(app, options.progress);
 }
 
-// Splits off what follows "--". Returns how many arguments are the program's own.
-int TakeCommand(int argc, char** argv, Options& options) {
+// Parses what stands before "--", and takes what follows it as it is. False where the program is to end.
+bool ParseCommandLine(CLI::App& app, int argc, char** argv, Options& options) {
   char** const end = argv + argc;
   char** const separator = std::find(argv, end, std::string_view("--"));
   if (separator != end) options.command.assign(separator + 1, end);
-  return static_cast<int>(separator - argv);
+  const char* const stray = separator != end ? "unexpected argument" : "-- is missing before the QEMU command";
+  app.prefix_command();  // an argument too many is a command without its "--", whose options are not ours
+  return ParseOptions(app, static_cast<int>(separator - argv), argv, stray);
 }
 
-void CheckOptions(const Options& options) {
-  if (options.qmp.has_value() != options.command.empty()) {
-    throw Error(ErrorKind::kUsage, "vmrestore needs a QEMU", "give either --qmp SOCKET, or -- and the QEMU command",
-                "see vmrestore --help");
+void CheckOptions(const CLI::App& app, const Options& options) {
+  RefuseTogether(app, {"--running", "--paused"});
+  RefuseTogether(app, {"--qmp", "--detach"});
+  if (options.qmp && !options.command.empty()) {
+    throw UsageError("--qmp and a QEMU command", "only one of them can be given");
   }
-  if (options.detach && options.qmp) {
-    throw Error(ErrorKind::kUsage, "--detach", "it needs a QEMU that vmrestore starts", "leave it out with --qmp");
+  if (!options.qmp && options.command.empty()) {
+    throw UsageError("no QEMU is named", "give -- and the QEMU command behind IMAGE, or --qmp SOCKET");
   }
 }
 
@@ -111,35 +114,24 @@ nlohmann::json AsJson(const RestoreSummary& summary, const Options& options) {
 
 class Program {
  public:
-  Program(const Options& options, const Transfer& transfer)
+  // `process` is filled where a QEMU is started.
+  Program(const Options& options, const Interrupt& interrupt, Progress& progress, std::optional<QemuProcess>& process)
       : options_(options),
-        transfer_(transfer),
-        restore_(MakeRestoreOptions(options, transfer)),
+        interrupt_(interrupt),
+        progress_(progress),
+        process_(process),
+        restore_(MakeRestoreOptions(options, ResolveTransfer("vmrestore", options.transfer))),
         image_(options.image) {}
 
-  int Run(const Interrupt& interrupt) {
-    std::optional<QemuProcess> process;
-    Progress progress;
-    std::optional<RestoreSummary> summary;
-    ShowProgress(progress, transfer_.progress, [&] {
-      if (!options_.command.empty()) CheckCommandFits(image_, ReadCommand(options_.command));
-      VerifyFirst(image_, options_, restore_, progress, interrupt);
-      progress.Begin("starting QEMU", ByteCount{0});
-      if (!options_.command.empty()) StartQemu(process, interrupt);
-      QmpClient qmp(process ? process->qmp_socket_path() : *options_.qmp, interrupt);
-      summary = RestoreGuest(qmp, image_, restore_, progress, interrupt);
-      if (process) process->Release();
-      return AsJson(*summary, options_);
-    });
-    if (transfer_.progress != ProgressStyle::kJson) PrintLine(stderr, AsText(*summary, GuestName()));
-    return process && !options_.detach ? process->WaitExit() : 0;
-  }
-
- private:
-  // However long QEMU takes (some allocate all of the guest's RAM first): the operator sees it, and can end it.
-  void StartQemu(std::optional<QemuProcess>& process, const Interrupt& interrupt) const {
-    const auto session = options_.detach ? QemuProcess::Session::kOwn : QemuProcess::Session::kShared;
-    process.emplace(options_.command, interrupt, session).WaitReady(std::chrono::hours(24));
+  RestoreSummary Restore() {
+    if (!options_.command.empty()) CheckCommandFits(image_, ReadCommand(options_.command));
+    VerifyFirst(image_, options_, restore_, progress_, interrupt_);
+    progress_.Begin("starting QEMU", ByteCount{0});
+    if (!options_.command.empty()) StartQemu();
+    QmpClient qmp(process_ ? process_->qmp_socket_path() : *options_.qmp, interrupt_);
+    RestoreSummary summary = RestoreGuest(qmp, image_, restore_, progress_, interrupt_);
+    if (process_) process_->Release();
+    return summary;
   }
 
   std::string GuestName() const {
@@ -147,8 +139,17 @@ class Program {
     return name.empty() ? "guest" : name;
   }
 
+ private:
+  // However long QEMU takes (some allocate all of the guest's RAM first): the operator sees it, and can end it.
+  void StartQemu() {
+    const auto session = options_.detach ? QemuProcess::Session::kOwn : QemuProcess::Session::kShared;
+    process_.emplace(options_.command, interrupt_, session).WaitReady(std::chrono::hours(24));
+  }
+
   const Options& options_;
-  const Transfer& transfer_;
+  const Interrupt& interrupt_;
+  Progress& progress_;
+  std::optional<QemuProcess>& process_;
   RestoreOptions restore_;
   Image image_;
 };
@@ -157,16 +158,23 @@ int Main(int argc, char** argv) {
   Options options;
   const auto app =
       MakeApp("vmrestore",
-              "Brings a saved guest back into a QEMU.\n\n"
-              "  vmrestore [OPTIONS] IMAGE -- QEMU COMMAND...    starts that QEMU, and stays until it ends\n"
-              "  vmrestore [OPTIONS] --qmp SOCKET IMAGE          for a QEMU that waits with -incoming defer");
+              "Brings a saved guest back: into the QEMU that the command starts, and then stays until it ends; or into "
+              "a QEMU that waits with -incoming defer.",
+              {"[OPTIONS] IMAGE -- QEMU COMMAND...", "[OPTIONS] --qmp SOCKET IMAGE"});
   AddOptions(*app, options);
-  const int own_arguments = TakeCommand(argc, argv, options);
-  if (const auto status = ParseOptions(*app, own_arguments, argv)) return *status;
-  CheckOptions(options);
+  if (!ParseCommandLine(*app, argc, argv, options)) return 0;
+  CheckOptions(*app, options);
   const Interrupt interrupt = Interrupt::FromSignals();
-  const Transfer transfer = ResolveTransfer("vmrestore", options.transfer);
-  return Program(options, transfer).Run(interrupt);
+  const ProgressStyle style = ParseProgressStyle(options.progress);
+  Progress progress;
+  std::optional<QemuProcess> process;
+  ReportOutcome(progress, style, [&] {
+    Program program(options, interrupt, progress, process);
+    const RestoreSummary summary = ShowProgress(progress, style, [&] { return program.Restore(); });
+    if (style != ProgressStyle::kJson) PrintLine(stderr, AsText(summary, program.GuestName()));
+    return AsJson(summary, options);
+  });
+  return process && !options.detach ? process->WaitExit() : 0;
 }
 
 }  // namespace

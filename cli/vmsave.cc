@@ -1,6 +1,7 @@
 // vmsave: saves a guest into an image.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <charconv>
 #include <fstream>
 #include <sstream>
@@ -17,7 +18,7 @@ namespace {
 struct Options {
   std::string image;
   std::optional<std::string> qmp;
-  std::optional<std::string> synthetic;
+  std::optional<SyntheticShape> synthetic;
   std::optional<int> image_version;
   std::optional<std::string> description;
   std::string after = "quit";
@@ -26,56 +27,14 @@ struct Options {
   bool no_checksums = false;
   bool force = false;
   TransferOptions transfer;
+  std::string progress = "auto";
 };
-
-void AddOptions(CLI::App& app, Options& options) {
-  app.add_option("IMAGE", options.image, "The file to write")->required();
-  auto* guest = app.add_option_group("guest");
-  guest->add_option("--qmp", options.qmp, "QMP unix socket of the guest")->type_name("SOCKET");
-  auto* synthetic =
-      guest->add_option("--synthetic", options.synthetic, "Save an in-process guest: SIZE[,zero=PERCENT][,seed=N]")
-          ->type_name("SHAPE");
-  guest->require_option(1);
-  app.add_option("--image-version", options.image_version,
-                 "2 (legacy stream, any host restores it) or 3 (fixed offsets, checksums); default: "
-                 "save_image_version of the configuration, else 2")
-      ->check(CLI::IsMember({2, 3}))
-      ->type_name("N");
-  app.add_option("--description", options.description, "Text to store in the image: libvirt's domain XML")
-      ->type_name("FILE");
-  auto* after = app.add_option("--after", options.after,
-                               "What becomes of the guest once the image is complete: quit, pause or resume")
-                    ->check(CLI::IsMember({"quit", "pause", "resume"}))
-                    ->capture_default_str()
-                    ->type_name("WHAT");
-  after->excludes(synthetic);
-  auto* running =
-      app.add_flag("--running", options.running, "Record the guest as running, to be resumed after a restore");
-  app.add_flag("--paused", options.paused, "Record the guest as paused")->excludes(running);
-  app.add_flag("--no-checksums", options.no_checksums, "Version 3 without its integrity table");
-  app.add_flag("--force", options.force, "Replace an existing IMAGE");
-  AddTransferOptions(app, options.transfer);
-}
-
-std::string ReadDescriptionFile(const std::string& path) {
-  const auto cannot_read = [&path] {
-    return Error::FromErrno(fmt::format("cannot read the description {}", path), errno);
-  };
-  std::ifstream file(path, std::ios::binary);
-  if (!file) throw cannot_read();
-  std::ostringstream text;
-  errno = 0;
-  text << file.rdbuf();
-  if (text.fail() && errno != 0) throw cannot_read();
-  CheckDescription(text.str(), path);
-  return text.str();
-}
 
 std::uint64_t ParseNumber(std::string_view text, std::uint64_t most) {
   std::uint64_t number = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
   if (error != std::errc() || end != text.data() + text.size() || number > most) {
-    throw Error(ErrorKind::kUsage, "--synthetic", fmt::format("\"{}\" is not a number up to {}", text, most));
+    throw UsageError("--synthetic", fmt::format("\"{}\" is no number up to {}", text, most));
   }
   return number;
 }
@@ -93,14 +52,60 @@ SyntheticShape ParseShape(const std::string& text) {
     } else if (word.starts_with("seed=")) {
       shape.seed = ParseNumber(word.substr(5), ~std::uint64_t{0});
     } else {
-      throw Error(ErrorKind::kUsage, "--synthetic", fmt::format("\"{}\" is not known", word),
-                  "write 2G,zero=50,seed=1");
+      throw UsageError("--synthetic", fmt::format("\"{}\" is not known", word), "write 2G,zero=50,seed=1");
     }
   }
   if (shape.size < kPageSize || shape.size.value() % kPageBytes != 0) {
-    throw Error(ErrorKind::kUsage, "--synthetic", "the size must be a multiple of 4 KiB, and not 0");
+    throw UsageError("--synthetic", "the size must be a multiple of 4 KiB, and not 0");
   }
   return shape;
+}
+
+void AddOptions(CLI::App& app, Options& options) {
+  app.add_option("IMAGE", options.image, "the file to write");
+  app.add_option("--qmp", options.qmp, "QMP unix socket of the guest")->type_name("SOCKET");
+  app.add_option("--after", options.after,
+                 "What becomes of the guest once the image is complete: quit (default: QEMU ends), pause or resume")
+      ->check(OneOf({"quit", "pause", "resume"}))
+      ->type_name("WHAT");
+  app.add_option("--image-version", options.image_version,
+                 "2 (legacy stream, any host restores it) or 3 (fixed offsets, checksums); default: "
+                 "save_image_version of the configuration, else 2")
+      ->check(NumberWithin(2, 3))
+      ->type_name("N");
+  app.add_flag("--force", options.force, "Replace an existing IMAGE");
+  app.add_option("--description", options.description, "libvirt's domain XML, to be stored in the image")
+      ->type_name("FILE");
+  app.add_flag("--running", options.running, "Record the guest as running, to be resumed after a restore");
+  app.add_flag("--paused", options.paused, "Record the guest as paused");
+  app.add_flag("--no-checksums", options.no_checksums, "Version 3 without its checksums");
+  AddTransferOptions(app, options.transfer);
+  AddProgressOption(app, options.progress);
+  app.add_option_function<std::string>(
+         "--synthetic", [&options](const std::string& text) { options.synthetic = ParseShape(text); },
+         "Save an in-process guest, for benchmarks: SIZE[,zero=PERCENT][,seed=N]")
+      ->type_name("SHAPE");
+}
+
+void CheckOptions(const CLI::App& app, const Options& options) {
+  RefuseTogether(app, {"--qmp", "--synthetic"});
+  RefuseTogether(app, {"--after", "--synthetic"});
+  RefuseTogether(app, {"--running", "--paused"});
+  if (!options.qmp && !options.synthetic) throw UsageError("no guest is named", "give --qmp SOCKET");
+}
+
+std::string ReadDescriptionFile(const std::string& path) {
+  const auto cannot_read = [&path] {
+    return Error::FromErrno(fmt::format("cannot read the description {}", path), errno);
+  };
+  std::ifstream file(path, std::ios::binary);
+  if (!file) throw cannot_read();
+  std::ostringstream text;
+  errno = 0;
+  text << file.rdbuf();
+  if (text.fail() && errno != 0) throw cannot_read();
+  CheckDescription(text.str(), path);
+  return text.str();
 }
 
 SaveOptions MakeSaveOptions(const Options& options, const Transfer& transfer) {
@@ -109,7 +114,7 @@ SaveOptions MakeSaveOptions(const Options& options, const Transfer& transfer) {
   const int version = options.image_version.value_or(transfer.configuration.save_image_version.value_or(2));
   save.version = version == 3 ? ImageVersion::k3 : ImageVersion::k2;
   if (options.no_checksums && version != 3) {
-    throw Error(ErrorKind::kUsage, "--no-checksums", "a version 2 image has none", "it goes with --image-version 3");
+    throw UsageError("--no-checksums", "a version 2 image has none", "it goes with --image-version 3");
   }
   save.replace = options.force ? Replace::kYes : Replace::kNo;
   save.cache = transfer.cache;
@@ -122,14 +127,31 @@ SaveOptions MakeSaveOptions(const Options& options, const Transfer& transfer) {
   return save;
 }
 
-SaveSummary Save(const Options& options, const SaveOptions& save, Progress& progress, const Interrupt& interrupt) {
-  if (options.synthetic) {
-    progress.Begin("making the guest", ByteCount{0});
-    const SyntheticGuest guest(ParseShape(*options.synthetic));
-    return SaveImage(guest.image(), "synthetic", save, progress, interrupt);
+// What the operator who stopped the save wants to know. QEMU tells of it when its guest runs again.
+std::string AsLeftBehind(QmpClient& qmp) {
+  const QmpClient::Uninterrupted uninterrupted(qmp);
+  const std::vector<QmpClient::Json> events = qmp.TakeEvents();
+  const bool resumed =
+      std::ranges::any_of(events, [](const QmpClient::Json& event) { return event.value("event", "") == "RESUME"; });
+  return fmt::format("no image was written, and the guest {}", resumed ? "runs again" : "is as it was before");
+}
+
+SaveSummary SaveQemu(const std::string& socket, const SaveOptions& save, Progress& progress,
+                     const Interrupt& interrupt) {
+  QmpClient qmp(socket, interrupt);
+  try {
+    return SaveGuest(qmp, save, progress, interrupt);
+  } catch (const Error& error) {
+    if (error.kind() != ErrorKind::kInterrupted) throw;
+    throw Error(ErrorKind::kInterrupted, "stopped", "interrupted by the operator", AsLeftBehind(qmp));
   }
-  QmpClient qmp(*options.qmp, interrupt);
-  return SaveGuest(qmp, save, progress, interrupt);
+}
+
+SaveSummary Save(const Options& options, const SaveOptions& save, Progress& progress, const Interrupt& interrupt) {
+  if (options.qmp) return SaveQemu(*options.qmp, save, progress, interrupt);
+  progress.Begin("making the guest", ByteCount{0});
+  const SyntheticGuest guest(*options.synthetic);
+  return SaveImage(guest.image(), "synthetic", save, progress, interrupt);
 }
 
 nlohmann::json AsJson(const SaveSummary& summary, const std::string& image) {
@@ -143,6 +165,14 @@ nlohmann::json AsJson(const SaveSummary& summary, const std::string& image) {
           {"paused_seconds", summary.paused.count()}};
 }
 
+// ", QEMU ended"; nothing for a guest in memory. One that was paused before its save is not resumed.
+std::string GuestNow(const Options& options, const SaveSummary& summary) {
+  if (!options.qmp) return "";
+  if (options.after == "quit") return ", QEMU ended";
+  const bool resumed = options.after == "resume" && summary.paused.count() > 0;
+  return resumed ? ", guest runs on" : ", guest stays paused";
+}
+
 std::string AsText(const SaveSummary& summary) {
   const WriteTotals& totals = summary.totals;
   return fmt::format("saved {}: {} RAM, {} written, {} zero, {} ({}), guest paused {}", summary.guest,
@@ -153,19 +183,20 @@ std::string AsText(const SaveSummary& summary) {
 
 int Main(int argc, char** argv) {
   Options options;
-  const auto app = MakeApp("vmsave", "Saves a running QEMU/KVM guest to disk.");
+  const auto app = MakeApp("vmsave", "Saves a running QEMU/KVM guest to disk.",
+                           {"[OPTIONS] --qmp SOCKET IMAGE", "[OPTIONS] --synthetic SHAPE IMAGE"});
   AddOptions(*app, options);
-  if (const auto status = ParseOptions(*app, argc, argv)) return *status;
+  if (!ParseOptions(*app, argc, argv)) return 0;
+  CheckOptions(*app, options);
   const Interrupt interrupt = Interrupt::FromSignals();
-  const Transfer transfer = ResolveTransfer("vmsave", options.transfer);
-  const SaveOptions save = MakeSaveOptions(options, transfer);
+  const ProgressStyle style = ParseProgressStyle(options.progress);
   Progress progress;
-  std::optional<SaveSummary> summary;
-  ShowProgress(progress, transfer.progress, [&] {
-    summary = Save(options, save, progress, interrupt);
-    return AsJson(*summary, options.image);
+  ReportOutcome(progress, style, [&] {
+    const SaveOptions save = MakeSaveOptions(options, ResolveTransfer("vmsave", options.transfer));
+    const SaveSummary summary = ShowProgress(progress, style, [&] { return Save(options, save, progress, interrupt); });
+    if (style != ProgressStyle::kJson) PrintLine(stdout, AsText(summary) + GuestNow(options, summary));
+    return AsJson(summary, options.image);
   });
-  if (transfer.progress != ProgressStyle::kJson) PrintLine(stdout, AsText(*summary));
   return 0;
 }
 

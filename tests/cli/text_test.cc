@@ -15,6 +15,11 @@ TEST(TextTest, BytesHaveTheUnitThatKeepsThemShort) {
   EXPECT_EQ(FormatBytes(ByteCount{~std::uint64_t{0}}), "16384.0 PiB");
 }
 
+TEST(TextTest, PartHasTheUnitOfTheWhole) {
+  EXPECT_EQ(FormatPart(ByteCount{512 << 20}, ByteCount{std::uint64_t{4} << 30}), "0.5 of 4.0 GiB");
+  EXPECT_EQ(FormatPart(ByteCount{7}, ByteCount{1000}), "7 of 1000 bytes");
+}
+
 TEST(TextTest, RateOfNoTimeIsNotANumber) {
   EXPECT_EQ(FormatRate(ByteCount{1 << 20}, 0.5), "2.0 MiB/s");
   EXPECT_EQ(FormatRate(ByteCount{1 << 20}, 0), "-");

@@ -1,4 +1,8 @@
 // What the programs tell while they work and at their end.
+#include <signal.h>
+
+#include <algorithm>
+#include <filesystem>
 #include <nlohmann/json.hpp>
 #include <regex>
 #include <sstream>
@@ -42,8 +46,28 @@ TEST_F(ProgressTest, SummaryTellsWhatWasSaved) {
 
   ASSERT_TRUE(Succeeded(save));
   const std::regex summary(R"(saved vm1: 64\.\d MiB RAM, \d+\.\d MiB written, \d+\.\d MiB zero, \d+\.\d\d s \(.*/s\), )"
-                           R"(guest paused \d+\.\d\d s\n)");
+                           R"(guest paused \d+\.\d\d s, QEMU ended\n)");
   EXPECT_TRUE(std::regex_match(save.out, summary)) << save.out;
+}
+
+TEST_F(ProgressTest, SummaryTellsWhatBecameOfTheGuest) {
+  const auto ending_of = [this](const std::string& after) {
+    const Outcome save = Save(*saved_, {"--force", "--after", after});
+    EXPECT_TRUE(Succeeded(save));
+    return save.out.substr(save.out.rfind(", "));
+  };
+
+  EXPECT_EQ(ending_of("resume"), ", guest runs on\n");
+  EXPECT_EQ(ending_of("pause"), ", guest stays paused\n");
+}
+
+TEST_F(ProgressTest, SummaryTellsThatAPausedGuestIsNotResumed) {
+  saved_->Connect()->Execute("stop");
+
+  const Outcome save = Save(*saved_, {"--after", "resume"});
+
+  ASSERT_TRUE(Succeeded(save));
+  EXPECT_NE(save.out.find("guest paused 0.00 s, guest stays paused\n"), std::string::npos) << save.out;
 }
 
 TEST_F(ProgressTest, RestoreTellsTheWayItTook) {
@@ -94,6 +118,52 @@ TEST_F(ProgressTest, JsonOfAFailureEndsWithItsError) {
   EXPECT_NE(failed.at("error").get<std::string>().find("exists"), std::string::npos) << failed;
   EXPECT_TRUE(failed.at("done").is_number());
   EXPECT_TRUE(failed.at("total").is_number());
+}
+
+// Whatever goes wrong, and be it before the work starts.
+TEST_F(ProgressTest, JsonHasOneClosingLine) {
+  const std::string missing = files_.Path("missing");
+  const std::vector<std::vector<std::string>> commands{
+      {VMSAVE_PROGRAM, "--qmp", missing, ImagePath()},
+      {VMSAVE_PROGRAM, "--synthetic", "1M", missing + "/vm1.sav"},
+      {VMSAVE_PROGRAM, "--synthetic", "1M", "--config", missing, ImagePath()},
+      {VMSAVE_PROGRAM, "--synthetic", "1M", ImagePath()},
+      {VMRESTORE_PROGRAM, missing, "--", "qemu"},
+      {VMRESTORE_PROGRAM, "--qmp", missing, ImagePath()},
+      {VMIMAGE_PROGRAM, "verify", missing},
+      {VMIMAGE_PROGRAM, "verify", ImagePath()}};
+  for (std::vector<std::string> command : commands) {
+    command.insert(command.begin() + (command[0] == VMIMAGE_PROGRAM ? 2 : 1), {"--progress", "json"});
+    const Outcome outcome = RunToEnd(command);
+    const std::vector<nlohmann::json> lines = ParseLines(outcome.out);
+    const auto closes = [](const nlohmann::json& line) {
+      return line.contains("completed") || line.contains("failed");
+    };
+    EXPECT_EQ(std::ranges::count_if(lines, closes), 1) << outcome.out << outcome.err;
+    EXPECT_TRUE(!lines.empty() && lines.back().contains(outcome.status == 0 ? "completed" : "failed")) << outcome.out;
+  }
+}
+
+// Caught in the middle, when the guest stands still; some saves may be over before.
+TEST_F(ProgressTest, InterruptedSaveSaysThatTheGuestRunsAgain) {
+  GuestShape shape;
+  shape.memory_kib = 320 << 10;
+  shape.options = "fill=90 seed=7 tick=20 passes=4";
+  Guest large(files_, "large", shape);
+  large.Boot();
+  for (int i = 0; i < 20; ++i) {
+    std::filesystem::remove(ImagePath());
+    ProgramRun save(VmsaveCommand(
+        large, {"--image-version", "3", "--parallel", "1", "--progress", "json", "--after", "resume", ImagePath()}));
+    WaitUntil("pages on their way", [&] { return save.Ended() || save.out().find("\"saving\"") != std::string::npos; });
+    save.Signal(SIGINT);
+    const Outcome outcome = save.Wait();
+    if (outcome.status == 0) continue;
+    EXPECT_TRUE(Refused(outcome, 130, "interrupted by the operator (no image was written, and the guest runs again)"));
+    EXPECT_EQ(large.Status(), "running");
+    return;
+  }
+  FAIL() << "no save took long enough to be caught in the middle";
 }
 
 TEST_F(ProgressTest, BarIsNotShownWhereNoTerminalIs) {

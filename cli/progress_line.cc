@@ -1,0 +1,87 @@
+#include "cli/progress_line.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <optional>
+
+#include "cli/text.h"
+
+namespace vmsave {
+namespace {
+
+constexpr double kSecondsBeforeRate = 0.2;
+constexpr std::size_t kShortestBar = 8;
+constexpr std::size_t kLongestBar = 30;
+constexpr std::size_t kBarFrame = 3;  // " [" and "]"
+
+struct Pace {
+  double bytes_per_second;
+  double seconds_left;
+};
+
+// Nothing while there is too little to reckon it from.
+std::optional<Pace> PaceOf(const PhaseProgress& progress) {
+  if (progress.seconds < kSecondsBeforeRate || progress.moved == ByteCount{0}) return std::nullopt;
+  const double rate = static_cast<double>(progress.moved.value()) / progress.seconds;
+  const ByteCount left = progress.total - std::min(progress.done, progress.total);
+  return Pace{rate, static_cast<double>(left.value()) / rate};
+}
+
+std::string TimeLeft(double seconds) {
+  if (seconds < 99) return fmt::format("{:.0f} s left", std::ceil(seconds));
+  if (seconds < 99.0 * 60) return fmt::format("{:.0f} min left", std::ceil(seconds / 60));
+  return fmt::format("{:.0f} h left", std::ceil(seconds / 3600));
+}
+
+std::string Bar(double share, std::size_t width) {
+  const auto filled = static_cast<std::size_t>(share * static_cast<double>(width));
+  return fmt::format(" [{:=<{}}{: <{}}]", "", filled, "", width - filled);
+}
+
+// In the order of their importance; each keeps its width through the phase, so that the line does not jump.
+std::array<std::string, 4> Columns(const PhaseProgress& progress, ByteCount done, double share) {
+  const std::size_t bytes_width = FormatPart(progress.total, progress.total).size();
+  const std::optional<Pace> pace = PaceOf(progress);
+  const auto whole_rate = pace ? static_cast<std::uint64_t>(pace->bytes_per_second) : 0;
+  return {fmt::format("  {:3.0f} %", std::floor(share * 100)),
+          fmt::format("  {:>{}}", FormatPart(done, progress.total), bytes_width),
+          fmt::format("  {:>12}", pace ? FormatRate(ByteCount{whole_rate}, 1) : ""),
+          fmt::format("  {:>11}", pace ? TimeLeft(pace->seconds_left) : "")};
+}
+
+}  // namespace
+
+std::string ProgressLine(const PhaseProgress& progress, std::size_t columns) {
+  const std::size_t room = std::max<std::size_t>(columns, 1) - 1;
+  std::string line(progress.phase);
+  if (progress.total == ByteCount{0}) return (line + " ...").substr(0, room);
+  const ByteCount done = std::min(progress.done, progress.total);
+  const double share = static_cast<double>(done.value()) / static_cast<double>(progress.total.value());
+  std::string behind_bar;
+  std::size_t reserved = 0;  // the percentage goes before the bar, the bar before the rest
+  for (const std::string& column : Columns(progress, done, share)) {
+    if (line.size() + reserved + behind_bar.size() + column.size() > room) break;
+    behind_bar += column;
+    reserved = kBarFrame + kShortestBar;
+  }
+  const std::size_t used = line.size() + behind_bar.size();
+  if (used + kBarFrame + kShortestBar <= room) line += Bar(share, std::min(kLongestBar, room - used - kBarFrame));
+  line += behind_bar;
+  return line.substr(0, std::min(room, line.find_last_not_of(' ') + 1));
+}
+
+nlohmann::json ProgressJson(const PhaseProgress& progress) {
+  const std::optional<Pace> pace = PaceOf(progress);
+  const bool has_end = progress.total > ByteCount{0};
+  return {{"progress",
+           {{"phase", progress.phase},
+            {"done", progress.done.value()},
+            {"total", progress.total.value()},
+            {"bytes_per_second", pace ? static_cast<std::uint64_t>(pace->bytes_per_second) : 0},
+            {"eta_seconds", pace && has_end ? nlohmann::json(pace->seconds_left) : nlohmann::json()}}}};
+}
+
+}  // namespace vmsave
