@@ -8,13 +8,13 @@
 #include "format/integrity_table.h"
 #include "format/mapped_ram.h"
 #include "io/sparse_file.h"
-#include "reader/memory_loader.h"
 #include "reader/verify.h"
 #include "tests/format/golden.h"
 #include "tests/scratch_directory.h"
 #include "tests/writer/file_size_limit.h"
 #include "tests/writer/image_files.h"
 #include "tests/writer/io_ways.h"
+#include "tests/writer/loaded_guest.h"
 #include "tests/writer/small_guest.h"
 
 namespace vmsave {
@@ -22,25 +22,6 @@ namespace {
 
 bool IsEmpty(const ScratchDirectory& directory) {
   return std::filesystem::is_empty(directory.path());
-}
-
-// Loads the image into memory that held other bytes, and compares all of it with the guest.
-void ExpectHoldsGuest(const std::string& path, const GuestImage& guest) {
-  const Image image(path);
-  ASSERT_EQ(image.contents().blocks.size(), guest.blocks.size());
-  std::vector<Bytes> memory;
-  std::vector<LoadTarget> targets;
-  for (const RamBlock& block : guest.blocks) memory.emplace_back(block.memory.size(), std::byte{0xee});
-  for (Bytes& block : memory) targets.push_back({block, nullptr, {}});
-  Progress progress;
-  const LoadedRam loaded = LoadImage(image, targets, {}, PageChecks::kOn, progress, Interrupt());
-  for (std::size_t i = 0; i < memory.size(); ++i) {
-    EXPECT_EQ(loaded.contents.blocks[i].name, guest.blocks[i].name);
-    EXPECT_TRUE(std::ranges::equal(memory[i], guest.blocks[i].memory)) << guest.blocks[i].name;
-  }
-  EXPECT_TRUE(std::ranges::equal(loaded.device_state, guest.device_state));
-  EXPECT_EQ(image.description(), guest.description);
-  EXPECT_EQ(image.was_running(), guest.was_running);
 }
 
 class ImageWriterTest : public testing::TestWithParam<IoWay> {
