@@ -154,7 +154,7 @@ class RepeatedPagesTest : public testing::Test {
   WriteTotals totals_;
   NewFile file_{path_, Replace::kNo, CacheUse::kPageCache};
   std::unique_ptr<PageStore> store_ =
-      MakeVersion3Store(file_, Arriving(guest_.image()), {}, [] { return std::make_unique<LateEngine>(4, 5); });
+      MakeVersion3Store(file_, Arriving(guest_.image()), {}, [] { return std::make_unique<LateEngine>(16, 5); });
   std::vector<std::unique_ptr<PageChannel>> channels_;
 };
 
@@ -197,6 +197,15 @@ TEST_F(RepeatedPagesTest, PagesBecomeZeroAndComeBack) {
   Complete();
   const Image image(path_);
   EXPECT_EQ(image.integrity()->blocks[0].chunk_hashes[2], 0U);
+}
+
+TEST_F(RepeatedPagesTest, AChunkThatCameAtOnceIsHashedInTheOrderOfItsPages) {
+  const auto pages = Pages({5, 3, 4, 15, 0, 17, 16, 39, 33});
+  GiveContent(pages);
+  PageChannel& channel = OpenChannel();
+  Send(channel, pages);
+  channel.Settle();
+  Complete();
 }
 
 // The chunk's checksum was made of pages that are not all present any more.
