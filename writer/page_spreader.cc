@@ -28,7 +28,7 @@ void PageSpreader::OnBlocks(const StreamContents& contents) {
 
 std::span<std::byte> PageSpreader::PageTarget(std::size_t block, PageIndex page) {
   NoteArrival(block, page);
-  PageBatch& batch = BatchFor(block, page);
+  BatchWriters::Batch& batch = BatchFor(block, page);
   const std::size_t place = batch.pages.size() * kPageBytes;
   batch.pages.push_back(page);
   return batch.bytes.bytes().subspan(place, kPageBytes);
@@ -45,7 +45,7 @@ std::unique_ptr<PageStore> PageSpreader::Finish() {
   return std::move(store_);
 }
 
-PageBatch& PageSpreader::BatchFor(std::size_t block, PageIndex page) {
+BatchWriters::Batch& PageSpreader::BatchFor(std::size_t block, PageIndex page) {
   if (batch_ && (batch_->block != block || !HasRoom(batch_->pages, page) || !HasRoom(batch_->zeros, page))) Send();
   if (!batch_) batch_ = writers_->TakeEmpty();
   batch_->block = block;

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "format/stream_reader.h"
-#include "writer/page_batches.h"
+#include "writer/batch_writers.h"
 #include "writer/page_store.h"
 
 namespace vmsave {
@@ -36,7 +36,7 @@ class PageSpreader final : public PageSink {
   std::unique_ptr<PageStore> Finish();
 
  private:
-  PageBatch& BatchFor(std::size_t block, PageIndex page);
+  BatchWriters::Batch& BatchFor(std::size_t block, PageIndex page);
   void NoteArrival(std::size_t block, PageIndex page);
   void Send();
   void Settle();
@@ -46,7 +46,7 @@ class PageSpreader final : public PageSink {
   std::vector<PageBitmap> seen_;  // pages of each block that came since the channels were last settled
   std::unique_ptr<PageStore> store_;
   std::unique_ptr<BatchWriters> writers_;
-  std::unique_ptr<PageBatch> batch_;  // that is being filled
+  std::unique_ptr<BatchWriters::Batch> batch_;  // that is being filled
 };
 
 }  // namespace vmsave

@@ -1,4 +1,4 @@
-#include "writer/page_batches.h"
+#include "writer/batch_writers.h"
 
 #include <cstring>
 #include <system_error>
@@ -7,7 +7,7 @@
 namespace vmsave {
 namespace {
 
-void WriteBatch(const PageBatch& batch, PageChannel& channel) {
+void WriteBatch(const BatchWriters::Batch& batch, PageChannel& channel) {
   if (!batch.zeros.empty()) channel.Zero(batch.block, batch.zeros);
   if (batch.pages.empty()) return;
   const std::byte* from = batch.bytes.bytes().data();
@@ -21,7 +21,7 @@ void WriteBatch(const PageBatch& batch, PageChannel& channel) {
 }  // namespace
 
 BatchWriters::BatchWriters(PageStore& store, unsigned channels) : store_(store) {
-  for (unsigned i = 0; i < 2 * channels + 1; ++i) empty_.push_back(std::make_unique<PageBatch>());
+  for (unsigned i = 0; i < 2 * channels + 1; ++i) empty_.push_back(std::make_unique<Batch>());
   try {
     StartThreads(channels);
   } catch (const std::system_error& error) {
@@ -54,15 +54,15 @@ void BatchWriters::WaitFor(std::unique_lock<std::mutex>& lock, const Condition& 
   if (failure_) std::rethrow_exception(failure_);
 }
 
-std::unique_ptr<PageBatch> BatchWriters::TakeEmpty() {
+std::unique_ptr<BatchWriters::Batch> BatchWriters::TakeEmpty() {
   std::unique_lock lock(mutex_);
   WaitFor(lock, [this] { return !empty_.empty(); });
-  std::unique_ptr<PageBatch> batch = std::move(empty_.back());
+  std::unique_ptr<Batch> batch = std::move(empty_.back());
   empty_.pop_back();
   return batch;
 }
 
-void BatchWriters::Write(std::unique_ptr<PageBatch> batch) {
+void BatchWriters::Write(std::unique_ptr<Batch> batch) {
   {
     const std::lock_guard lock(mutex_);
     if (failure_) std::rethrow_exception(failure_);
@@ -84,7 +84,7 @@ void BatchWriters::Run() noexcept {
     const std::unique_ptr<PageChannel> channel = store_.OpenChannel();
     std::uint64_t settled = 0;
     while (std::optional<Job> job = NextJob(settled)) {
-      if (std::unique_ptr<PageBatch> batch = std::move(*job)) {
+      if (std::unique_ptr<Batch> batch = std::move(*job)) {
         WriteBatch(*batch, *channel);
         TakeBack(std::move(batch));
       } else {
@@ -109,7 +109,7 @@ std::optional<BatchWriters::Job> BatchWriters::NextJob(std::uint64_t settled) {
   return batch;
 }
 
-void BatchWriters::TakeBack(std::unique_ptr<PageBatch> batch) {
+void BatchWriters::TakeBack(std::unique_ptr<Batch> batch) {
   batch->pages.clear();
   batch->zeros.clear();
   {
