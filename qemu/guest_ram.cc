@@ -38,15 +38,6 @@ Json QomGet(QmpClient& qmp, const std::string& path, const std::string& property
   return qmp.Execute("qom-get", {{"path", path}, {"property", property}});
 }
 
-// Nothing where the object has no such property.
-std::optional<Json> QomGetIfThere(QmpClient& qmp, const std::string& path, const std::string& property) {
-  try {
-    return QomGet(qmp, path, property);
-  } catch (const QmpError&) {
-    return std::nullopt;
-  }
-}
-
 MemoryBackend ReadBackend(QmpClient& qmp, const Json& entry) {
   if (!entry.is_object() || !entry.contains("id") || !entry["id"].is_string() || !entry.contains("size") ||
       !entry["size"].is_number_unsigned()) {
@@ -71,22 +62,13 @@ MemoryBackend ReadBackend(QmpClient& qmp, const Json& entry) {
   return backend;
 }
 
-// The QOM child of the backend that is its memory region. Its name is made from the region's, which differs between
-// machine types, so it is looked up.
-std::optional<std::string> RegionPath(QmpClient& qmp, const std::string& id) {
-  const std::string object = "/objects/" + id;
-  const Json properties = qmp.Execute("qom-list", {{"path", object}});
-  for (const Json& property : properties) {
-    if (!property.is_object()) continue;
-    const auto type = property.find("type");
-    const auto name = property.find("name");
-    if (type == property.end() || name == property.end() || !type->is_string() || !name->is_string()) continue;
-    const auto& type_name = type->get_ref<const std::string&>();  // QEMU < 5.1: child<qemu:memory-region>
-    if (type_name.starts_with("child<") && type_name.ends_with("memory-region>")) {
-      return object + "/" + name->get<std::string>();
-    }
+// Nothing of a process that has ended, or may not be looked at.
+std::vector<ProcessMapping> MapsIfReadable(const std::string& process) {
+  try {
+    return ReadProcessMaps(process);
+  } catch (const Error&) {
+    return {};
   }
-  return std::nullopt;
 }
 
 // Finds and maps the backends of one guest.
@@ -109,13 +91,21 @@ class BackendMapper {
   }
 
   // Only what is proved to be the guest's RAM: a file of that name seen from here may be another.
-  MappedBackend Map(const MemoryBackend& backend) {
-    if (!mappings_) throw Failure(backend, why_not_proc_, kPermissionAdvice);
-    return MapAsQemuDoes(backend);
+  std::vector<MappedBackend> Map(const std::vector<MemoryBackend>& backends) {
+    std::vector<Place> places;
+    places.reserve(backends.size());
+    for (const MemoryBackend& backend : backends) places.push_back(FindSharedPlace(backend));
+    if (access_ == Access::kReadWrite) RefuseIfInUse(places);
+    std::vector<MappedBackend> mapped;
+    mapped.reserve(places.size());
+    for (const Place& place : places) mapped.push_back(MapAsQemuDoes(place));
+    return mapped;
   }
 
  private:
+  // Where QEMU has a backend.
   struct Place {
+    const MemoryBackend& backend;
     std::string block_name;
     ProcessMapping mapping;
   };
@@ -126,12 +116,13 @@ class BackendMapper {
   }
 
   Place FindPlace(const MemoryBackend& backend);
-  MappedBackend MapAsQemuDoes(const MemoryBackend& backend);
+  Place FindSharedPlace(const MemoryBackend& backend);
+  void RefuseIfInUse(const std::vector<Place>& places) const;
+  void RefuseIfUsedBy(const std::string& process, const std::vector<Place>& places) const;
+  MappedBackend MapAsQemuDoes(const Place& place) const;
+  std::vector<std::string> Candidates(const Place& place) const;
+  std::optional<MappedBackend> TryCandidate(const Place& place, const std::string& path, std::string& why_not) const;
   MappedBackend MapFile(const MemoryBackend& backend, FileDescriptor file, FileOffset start) const;
-  std::optional<MappedBackend> TryCandidate(const MemoryBackend& backend, const std::string& path, const Place& place,
-                                            std::string& why_not) const;
-  std::vector<std::string> Candidates(const MemoryBackend& backend, const ProcessMapping& mapping) const;
-  void RefuseIfInUse(const MemoryBackend& backend, const ProcessMapping& ram) const;
   FileDescriptor Open(const std::string& path) const;
 
   QmpClient& qmp_;
@@ -157,47 +148,53 @@ BackendMapper::Place BackendMapper::FindPlace(const MemoryBackend& backend) {
       throw Failure(backend, fmt::format("process {} has no file mapped where its QEMU says the RAM is", pid_),
                     "the QMP socket must be that of QEMU itself, not of a proxy");
     }
-    return {section.region, *std::move(mapping)};
+    return {backend, section.region, *std::move(mapping)};
   }
   throw Failure(backend, "no guest address shows it", "a backend that no device of the guest uses cannot be saved");
 }
 
-// A guest that still runs in this memory would be overwritten. Processes that may not be looked at are passed over.
-void BackendMapper::RefuseIfInUse(const MemoryBackend& backend, const ProcessMapping& ram) const {
-  for (const auto& entry : std::filesystem::directory_iterator("/proc")) {
-    const std::string process = entry.path().filename().string();
-    const bool is_process = std::ranges::all_of(process, [](char c) { return c >= '0' && c <= '9'; });
-    if (!is_process || process == std::to_string(pid_) || process == std::to_string(::getpid())) continue;
-    try {
-      const std::vector<ProcessMapping> mappings = ReadProcessMaps(process);
-      const auto uses = [&ram](const ProcessMapping& mapping) { return mapping.shared && mapping.SameFile(ram); };
-      if (std::ranges::none_of(mappings, uses)) continue;
-    } catch (const Error&) {
-      continue;
-    }
-    throw Error(ErrorKind::kDamaged,
-                fmt::format("cannot restore into RAM {} of the guest at {}", backend.id, qmp_.socket_path()),
-                fmt::format("process {} uses {} too", process, ram.path),
-                "end the guest that still runs there, or give QEMU another mem-path");
-  }
-}
-
-MappedBackend BackendMapper::MapAsQemuDoes(const MemoryBackend& backend) {
-  const Place place = FindPlace(backend);
+BackendMapper::Place BackendMapper::FindSharedPlace(const MemoryBackend& backend) {
+  if (!mappings_) throw Failure(backend, why_not_proc_, kPermissionAdvice);
+  Place place = FindPlace(backend);
   if (!place.mapping.shared) throw Failure(backend, "QEMU has mapped it privately", "give the backend share=on");
   if (access_ == Access::kReadWrite && !place.mapping.writable) {
     throw Failure(backend, "QEMU itself has no write access to it", "is the backend readonly=on?");
   }
-  if (access_ == Access::kReadWrite) RefuseIfInUse(backend, place.mapping);
-  std::string why_not = fmt::format("no descriptor of process {} leads to {}", pid_, place.mapping.path);
-  for (const std::string& path : Candidates(backend, place.mapping)) {
-    if (std::optional<MappedBackend> mapped = TryCandidate(backend, path, place, why_not)) return *std::move(mapped);
+  return place;
+}
+
+// A guest that still runs in this memory would be overwritten.
+void BackendMapper::RefuseIfInUse(const std::vector<Place>& places) const {
+  for (const auto& entry : std::filesystem::directory_iterator("/proc")) {
+    const std::string process = entry.path().filename().string();
+    const bool is_process = std::ranges::all_of(process, [](char c) { return c >= '0' && c <= '9'; });
+    if (!is_process || process == std::to_string(pid_) || process == std::to_string(::getpid())) continue;
+    RefuseIfUsedBy(process, places);
   }
-  throw Failure(backend, why_not, kPermissionAdvice);
+}
+
+void BackendMapper::RefuseIfUsedBy(const std::string& process, const std::vector<Place>& places) const {
+  for (const ProcessMapping& mapping : MapsIfReadable(process)) {
+    const auto used = [&mapping](const Place& place) { return mapping.shared && mapping.SameFile(place.mapping); };
+    const auto place = std::ranges::find_if(places, used);
+    if (place == places.end()) continue;
+    throw Error(ErrorKind::kDamaged,
+                fmt::format("cannot restore into RAM {} of the guest at {}", place->backend.id, qmp_.socket_path()),
+                fmt::format("process {} uses {} too", process, place->mapping.path),
+                "end the guest that still runs there, or give QEMU another mem-path");
+  }
+}
+
+MappedBackend BackendMapper::MapAsQemuDoes(const Place& place) const {
+  std::string why_not = fmt::format("no descriptor of process {} leads to {}", pid_, place.mapping.path);
+  for (const std::string& path : Candidates(place)) {
+    if (std::optional<MappedBackend> mapped = TryCandidate(place, path, why_not)) return *std::move(mapped);
+  }
+  throw Failure(place.backend, why_not, kPermissionAdvice);
 }
 
 // Paths that may lead to the mapped file, likely ones only: opening has side effects on devices.
-std::vector<std::string> BackendMapper::Candidates(const MemoryBackend& backend, const ProcessMapping& mapping) const {
+std::vector<std::string> BackendMapper::Candidates(const Place& place) const {
   std::vector<std::string> paths;
   std::error_code error;
   const std::string directory = fmt::format("/proc/{}/fd", pid_);
@@ -207,21 +204,21 @@ std::vector<std::string> BackendMapper::Candidates(const MemoryBackend& backend,
     std::error_code ignored;
     const std::string& path = entry->path().native();
     if (::stat(path.c_str(), &status) != 0 || !S_ISREG(status.st_mode)) continue;
-    if (status.st_ino == mapping.inode || std::filesystem::read_symlink(path, ignored) == mapping.path) {
+    if (status.st_ino == place.mapping.inode || std::filesystem::read_symlink(path, ignored) == place.mapping.path) {
       paths.push_back(path);
     }
   }
-  if (!backend.path.empty()) paths.push_back(backend.path);
+  if (!place.backend.path.empty()) paths.push_back(place.backend.path);
   return paths;
 }
 
 // Maps the file at `path` and compares: both mappings as the kernel shows them.
-std::optional<MappedBackend> BackendMapper::TryCandidate(const MemoryBackend& backend, const std::string& path,
-                                                         const Place& place, std::string& why_not) const {
+std::optional<MappedBackend> BackendMapper::TryCandidate(const Place& place, const std::string& path,
+                                                         std::string& why_not) const {
   try {
-    MappedBackend mapped = MapFile(backend, Open(path), place.mapping.offset);
+    MappedBackend mapped = MapFile(place.backend, Open(path), place.mapping.offset);
     const auto address = reinterpret_cast<std::uintptr_t>(mapped.memory.bytes().data());
-    const std::optional<ProcessMapping> own = FindFileMapping(ReadProcessMaps("self"), address, backend.size);
+    const std::optional<ProcessMapping> own = FindFileMapping(ReadProcessMaps("self"), address, place.backend.size);
     if (!own || !own->SameFile(place.mapping) || own->offset != place.mapping.offset) return std::nullopt;
     mapped.block_name = place.block_name;
     return mapped;
@@ -277,24 +274,7 @@ std::string WhyNotShared(const std::vector<MemoryBackend>& backends) {
 
 std::vector<MappedBackend> MapBackends(QmpClient& qmp, const std::vector<MemoryBackend>& backends,
                                        MemoryMapping::Access access) {
-  BackendMapper mapper(qmp, access);
-  std::vector<MappedBackend> mapped;
-  mapped.reserve(backends.size());
-  for (const MemoryBackend& backend : backends) mapped.push_back(mapper.Map(backend));
-  return mapped;
-}
-
-std::map<std::string, GuestAddress> QueryBackendAddresses(QmpClient& qmp, const std::vector<MemoryBackend>& backends) {
-  std::map<std::string, GuestAddress> addresses;
-  for (const MemoryBackend& backend : backends) {
-    const std::optional<std::string> region = RegionPath(qmp, backend.id);
-    if (!region) continue;
-    const std::optional<Json> address = QomGetIfThere(qmp, *region, "addr");
-    if (address && address->is_number_unsigned()) {
-      addresses.emplace(backend.id, GuestAddress{address->get<std::uint64_t>()});
-    }
-  }
-  return addresses;
+  return BackendMapper(qmp, access).Map(backends);
 }
 
 }  // namespace vmsave

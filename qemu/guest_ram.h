@@ -1,8 +1,6 @@
 // The guest's RAM as this process can reach it: which backends hold it, and a mapping of each.
 #pragma once
 
-#include <map>
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -46,9 +44,5 @@ std::string WhyNotShared(const std::vector<MemoryBackend>& backends);
 // Throws Error{kFailed}: names the backend, why, and what to do (run as the user of QEMU, or as root).
 std::vector<MappedBackend> MapBackends(QmpClient& qmp, const std::vector<MemoryBackend>& backends,
                                        MemoryMapping::Access access);
-
-// The address of each backend's region within its container (QOM property "addr" of the backend's memory-region child),
-// by backend id, where it is known. Works on QEMU >= 4.0.
-std::map<std::string, GuestAddress> QueryBackendAddresses(QmpClient& qmp, const std::vector<MemoryBackend>& backends);
 
 }  // namespace vmsave
