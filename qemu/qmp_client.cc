@@ -14,16 +14,35 @@ using Json = QmpClient::Json;
 constexpr std::size_t kMaxEventBytes = std::size_t{64} << 10;
 constexpr std::size_t kMaxEvents = 1024;
 
+constexpr int kReconnectPauseMs = 20;
+constexpr int kNoDescriptor = -1;
+
 }  // namespace
 
 QmpError::QmpError(const std::string& what_failed, std::string error_class, const std::string& description)
     : Error(ErrorKind::kFailed, what_failed, description), error_class_(std::move(error_class)) {}
 
 QmpClient::QmpClient(const std::string& socket_path, const Interrupt& interrupt,
-                     std::chrono::milliseconds greeting_timeout)
+                     std::chrono::milliseconds greeting_timeout, std::chrono::milliseconds reconnect_timeout)
     : socket_path_(socket_path), interrupt_(interrupt), connection_(socket_path), last_id_(std::random_device()()) {
-  ReadGreeting(greeting_timeout);
-  Execute("qmp_capabilities");
+  const Clock::time_point give_up = DeadlineIn(reconnect_timeout);
+  while (!TryGreeting(greeting_timeout, give_up)) {
+    interrupt_.WaitReadable(kNoDescriptor, kReconnectPauseMs);
+    connection_ = QmpConnection(socket_path_);
+  }
+}
+
+// False where QEMU closed the connection, and it is not yet time to give up: while it takes down the connection of a
+// client that has just left it may take down the next one too.
+bool QmpClient::TryGreeting(std::chrono::milliseconds timeout, Clock::time_point give_up) {
+  try {
+    ReadGreeting(timeout);
+    Execute("qmp_capabilities");
+    return true;
+  } catch (const Error& error) {
+    if (error.kind() != ErrorKind::kFailed || !closed() || Clock::now() >= give_up) throw;
+    return false;
+  }
 }
 
 // An answer to a client that was cut off in the middle of a command may come in front of the greeting.

@@ -37,9 +37,11 @@ class QmpClient {
 
   // Connects, reads the greeting and negotiates capabilities. Throws Error{kFailed}: no such socket, not a socket,
   // nobody listens, no QMP greeting (not a QMP socket; or busy: QEMU serves one client at a time, so a second one is
-  // accepted by the kernel but not greeted).
+  // accepted by the kernel but not greeted). Where QEMU closes the connection before all that is done, connects anew
+  // for as long as `reconnect_timeout`.
   QmpClient(const std::string& socket_path, const Interrupt& interrupt,
-            std::chrono::milliseconds greeting_timeout = std::chrono::seconds(5));
+            std::chrono::milliseconds greeting_timeout = std::chrono::seconds(5),
+            std::chrono::milliseconds reconnect_timeout = std::chrono::seconds(2));
 
   // How long Execute waits for a reply; 30 s unless set.
   void SetTimeout(std::chrono::milliseconds timeout) { timeout_ = timeout; }
@@ -90,6 +92,7 @@ class QmpClient {
  private:
   using Clock = QmpConnection::Clock;
 
+  bool TryGreeting(std::chrono::milliseconds timeout, Clock::time_point give_up);
   void ReadGreeting(std::chrono::milliseconds timeout);
   std::string ReadGreetingLine(Clock::time_point deadline, std::chrono::milliseconds timeout,
                                const std::string& what_failed);

@@ -35,8 +35,9 @@ std::string MessageOf(const std::function<void()>& action) {
 
 class QmpClientTest : public testing::Test {
  protected:
-  std::string ConnectMessage(const std::string& path, milliseconds timeout = kTestPatience) {
-    return MessageOf([&] { const QmpClient client(path, never_, timeout); });
+  std::string ConnectMessage(const std::string& path, milliseconds timeout = kTestPatience,
+                             milliseconds reconnect_timeout = milliseconds(0)) {
+    return MessageOf([&] { const QmpClient client(path, never_, timeout, reconnect_timeout); });
   }
 
   Interrupt never_;
@@ -101,6 +102,30 @@ TEST_F(QmpClientTest, TellsThatHalfAGreetingIsNone) {
 TEST_F(QmpClientTest, TellsThatQemuClosedTheConnectionInsteadOfGreeting) {
   const ScriptedPeer peer([](Connection&) {});
   EXPECT_TELLS(ConnectMessage(peer.path()), "QEMU closed the connection");
+}
+
+// QEMU does that to the client that follows one which it is still taking leave of.
+TEST_F(QmpClientTest, ConnectsAnewWhereQemuClosesTheConnectionBeforeItIsUsable) {
+  const ScriptedPeer::Script close_at_once = [](Connection&) {};
+  const ScriptedPeer::Script close_after_greeting = [](Connection& c) { c.Say(kGreeting); };
+  const ScriptedPeer::Script serve = [](Connection& c) {
+    c.Welcome();
+    c.Say(Connection::Answer(c.Hear(), "5"));
+  };
+  const ScriptedPeer peer({close_at_once, close_at_once, close_after_greeting, serve});
+  QmpClient client(peer.path(), never_, kTestPatience, kTestPatience);
+  EXPECT_EQ(client.Execute("anything"), 5);
+}
+
+TEST_F(QmpClientTest, GivesUpOnAQemuThatGoesOnClosingTheConnection) {
+  const FileDescriptor listener = Listen(directory_.File("s"));
+  std::thread closer([&listener] {
+    while (FileDescriptor(::accept(listener.number(), nullptr, nullptr), "connection").valid()) {
+    }
+  });
+  EXPECT_TELLS(ConnectMessage(directory_.File("s"), kTestPatience, milliseconds(100)), "QEMU closed the connection");
+  ::shutdown(listener.number(), SHUT_RDWR);
+  closer.join();
 }
 
 TEST_F(QmpClientTest, ReadsTheVersionFromTheGreeting) {

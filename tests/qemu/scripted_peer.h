@@ -13,6 +13,7 @@
 #include <string_view>
 #include <thread>
 #include <utility>
+#include <vector>
 
 #include "io/file_descriptor.h"
 #include "qemu/qmp_client.h"
@@ -78,13 +79,18 @@ class Connection {
   FileDescriptor socket_;
 };
 
-// Serves one connection with `script`, then closes it.
+// Serves one connection after the other, each with a script of its own, and closes it.
 class ScriptedPeer {
  public:
-  explicit ScriptedPeer(std::function<void(Connection&)> script, const std::string& name = "qmp.sock")
-      : path_(directory_.File(name)), listener_(Listen(path_)), thread_([this, script = std::move(script)] {
-          Connection connection(FileDescriptor(::accept(listener_.number(), nullptr, nullptr), "connection"));
-          script(connection);
+  using Script = std::function<void(Connection&)>;
+
+  explicit ScriptedPeer(Script script) : ScriptedPeer(std::vector<Script>{std::move(script)}) {}
+  explicit ScriptedPeer(std::vector<Script> scripts)
+      : path_(directory_.File("qmp.sock")), listener_(Listen(path_)), thread_([this, scripts = std::move(scripts)] {
+          for (const Script& script : scripts) {
+            Connection connection(FileDescriptor(::accept(listener_.number(), nullptr, nullptr), "connection"));
+            script(connection);
+          }
         }) {}
   ScriptedPeer(const ScriptedPeer&) = delete;
   ScriptedPeer& operator=(const ScriptedPeer&) = delete;
