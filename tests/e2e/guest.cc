@@ -4,13 +4,11 @@
 #include <signal.h>
 
 #include <charconv>
-#include <chrono>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
 #include <sstream>
-#include <thread>
 
 #include "qemu/guest_facts.h"
 
@@ -147,15 +145,6 @@ std::vector<pid_t> Guest::Processes() const {
 }
 
 std::unique_ptr<QmpClient> Guest::Connect() const {
-  // QEMU may close the connection that follows one that was cut off in the middle of a command.
-  constexpr int kAttempts = 5;
-  for (int attempt = 1; attempt < kAttempts; ++attempt) {
-    try {
-      return std::make_unique<QmpClient>(qmp_path_, Never(), kPatience);
-    } catch (const Error&) {
-      std::this_thread::sleep_for(std::chrono::milliseconds(200));
-    }
-  }
   return std::make_unique<QmpClient>(qmp_path_, Never(), kPatience);
 }
 
