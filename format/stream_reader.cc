@@ -70,7 +70,7 @@ class Walker {
     }
   }
 
-  // True once ram's END is over.
+  // True once ram is over.
   bool WalkSection() {
     const std::uint8_t type = next_type_ ? *next_type_ : TakeU8();
     next_type_.reset();
@@ -92,10 +92,12 @@ class Walker {
         if (!started_ || TakeU32() != contents_.frame.ram_section_id) Refuse("a section other than ram's goes on here");
         WalkRecords();
         WalkFooter();
+        pages_began_ = true;
         return type == static_cast<std::uint8_t>(SectionType::kEnd);
       case SectionType::kFull:
-        WalkEarlySection();
-        return false;
+        if (!MayEndWithoutEnd()) WalkEarlySection();
+        source_.StepBack();
+        return true;
       default:
         Refuse(fmt::format("section type {:#04x} is not expected before the end of ram", type));
     }
@@ -129,6 +131,10 @@ class Walker {
     if (command == kSwitchoverStart) contents_.frame.switchover_start = true;
     TakeText(length);
   }
+
+  // A background snapshot sends no END: its devices follow the last PART. In front of the first one, a device is an
+  // early one (virtio-mem), and all pages are still to come.
+  bool MayEndWithoutEnd() const { return pages_began_ && !contents_.has_mapped_ram(); }
 
   // A device's section cannot be walked without knowing the device.
   [[noreturn]] void WalkEarlySection() {
@@ -295,6 +301,7 @@ class Walker {
   std::optional<std::size_t> block_;  // of the last record; CONTINUE refers to it, across sections too
   bool at_start_ = true;              // no section was read yet
   bool started_ = false;
+  bool pages_began_ = false;  // a PART was read
 };
 
 }  // namespace
@@ -306,6 +313,11 @@ void ByteSource::SkipTo(FileOffset target) {
     Read(std::span(dropped).first(piece));
     left -= piece;
   }
+}
+
+void ByteSource::StepBack() {
+  throw Error(ErrorKind::kDamaged, fmt::format("cannot read {} at byte {}", name(), position().value()),
+              "its devices come without an end of ram, as in a background snapshot");
 }
 
 void ByteSource::Read(std::span<std::byte> out) {

@@ -27,6 +27,11 @@ class ByteSource {
   // Goes on at `position`, which is never behind the present one. A socket reads and drops what lies between.
   virtual void SkipTo(FileOffset position);
 
+  // The byte that ReadSome gave last comes once more, and position() is that of it. REQUIRES: ReadSome gave one, and
+  // nothing was called since that moves the position. A source that cannot throws Error{kDamaged}: by default, none
+  // can.
+  virtual void StepBack();
+
   // Fills all of `out`; Error{kDamaged} "ends early" where the source ends before that.
   void Read(std::span<std::byte> out);
 
@@ -83,9 +88,10 @@ class PassOverPages : public PageSink {
   void OnZeroPage(std::size_t, PageIndex) override {}
 };
 
-// Reads from the stream's magic to behind ram's END; the source then stands at the device state. With mapped-ram, pages
-// are not passed to the sink: bitmaps are read, and the pages lie at their fixed offsets. Throws Error{kDamaged} naming
-// the source, the position and what is wrong there.
+// Reads from the stream's magic to behind ram's END; the source then stands at the device state. A background snapshot
+// has no END: its device state starts at the first device behind a PART, which the source steps back to. With
+// mapped-ram, pages are not passed to the sink: bitmaps are read, and the pages lie at their fixed offsets. Throws
+// Error{kDamaged} naming the source, the position and what is wrong there.
 StreamContents ReadStreamUpToDevices(ByteSource& source, PageSink& sink);
 
 // Reads what comes before the first record of a page: machine, capabilities, block list. A mapped-ram stream has no

@@ -93,6 +93,12 @@ std::size_t ReadAheadSource::ReadSome(std::span<std::byte> out) {
   return count;
 }
 
+// The byte lies in the front piece still: that is given up only when the next one is asked for.
+void ReadAheadSource::StepBack() {
+  ready_ = {ready_.data() - 1, ready_.size() + 1};
+  position_ = FileOffset{position_.value() - 1};
+}
+
 std::span<const std::byte> ReadAheadSource::TakePiece() {
   if (ready_.empty()) NextPiece();
   position_ += ByteCount{ready_.size()};

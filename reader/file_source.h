@@ -22,6 +22,7 @@ class FileSource : public ByteSource {
   std::size_t ReadSome(std::span<std::byte> out) override;
   FileOffset position() const override { return position_; }
   void SkipTo(FileOffset position) override { position_ = position; }
+  void StepBack() override { position_ = FileOffset{position_.value() - 1}; }
   std::string_view name() const override { return file_.name(); }
 
  private:
@@ -43,6 +44,7 @@ class ReadAheadSource : public ByteSource {
 
   std::size_t ReadSome(std::span<std::byte> out) override;
   FileOffset position() const override { return position_; }
+  void StepBack() override;
   std::string_view name() const override { return buffered_.name(); }
 
   // The bytes at the position, as many as are there in one piece, without copying; they stay valid until the next call.

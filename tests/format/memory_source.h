@@ -25,6 +25,7 @@ class MemorySource final : public ByteSource {
     return count;
   }
   FileOffset position() const override { return FileOffset{position_}; }
+  void StepBack() override { --position_; }
   std::string_view name() const override { return "vm1.sav"; }
 
  private:
@@ -46,6 +47,7 @@ class MemoryFile final : public ByteSource {
     return count;
   }
   FileOffset position() const override { return FileOffset{position_}; }
+  void StepBack() override { --position_; }
   void SkipTo(FileOffset position) override {
     EXPECT_GE(position.value(), position_) << "skips backwards";
     position_ = position.value();

@@ -191,6 +191,49 @@ TEST(StreamReaderTest, PassesOverPagesThatTheSinkDoesNotWant) {
   EXPECT_EQ(ToHex(ReadDeviceState(source)), golden::kDeviceState);
 }
 
+TEST(StreamReaderTest, TheDevicesOfABackgroundSnapshotFollowItsLastPart) {
+  StreamBuilder stream = Records();
+  stream.U64(0x1000 | 0x08).ShortString("pc.ram").Fill(1).Over();
+  stream.Part().U64(0x2000 | 0x22).U8(0).Over();
+  const std::size_t devices = stream.size();
+  stream.Text(AsText(Hex(golden::kDeviceState)));
+  const Bytes bytes = stream.Take();
+  for (const std::size_t piece : {std::size_t{1}, bytes.size()}) {
+    MemorySource source(bytes, 0, piece);
+    RecordingSink sink;
+    const StreamContents contents = ReadStreamUpToDevices(source, sink);
+    EXPECT_EQ(sink.calls, "0:1p 0:2z");
+    EXPECT_EQ(contents.blocks.size(), 2U);
+    EXPECT_EQ(source.position().value(), devices);
+    EXPECT_EQ(ToHex(ReadDeviceState(source)), golden::kDeviceState);
+  }
+}
+
+TEST(StreamReaderTest, RefusesABackgroundSnapshotFromASourceThatCannotStepBack) {
+  class ForwardSource final : public ByteSource {
+   public:
+    explicit ForwardSource(std::span<const std::byte> bytes) : bytes_(bytes) {}
+    std::size_t ReadSome(std::span<std::byte> out) override { return bytes_.ReadSome(out); }
+    FileOffset position() const override { return bytes_.position(); }
+    std::string_view name() const override { return bytes_.name(); }
+
+   private:
+    MemorySource bytes_;
+  };
+  const Bytes bytes = Records().Over().U8(4).U32(7).ShortString("timer").Take();
+  ForwardSource source(bytes);
+  RecordingSink sink;
+  ExpectDamaged([&] { ReadStreamUpToDevices(source, sink); }, "background snapshot");
+}
+
+// Its pages lie elsewhere, and QEMU makes no snapshot of this kind.
+TEST(StreamReaderTest, RefusesAMappedRamStreamWithoutAnEnd) {
+  Bytes stream = SmallMappedStream();
+  stream.resize(stream.size() - 18);  // END
+  ExpectRefused(Join({stream, StreamBuilder().Part().Over().U8(4).U32(7).ShortString("timer").Take()}),
+                "\"timer\" comes before the end of ram");
+}
+
 TEST(StreamReaderTest, ContinueRefersToTheLastNamedBlockAcrossSections) {
   StreamBuilder stream = Records();
   stream.U64(0x1000 | 0x08).ShortString("pc.ram").Fill(1).Over();
@@ -358,7 +401,8 @@ TEST(StreamReaderTest, RefusesUnknownSectionTypes) {
   }
 }
 
-TEST(StreamReaderTest, RefusesEarlyDeviceSectionAndNamesIt) {
+// virtio-mem's section comes early, with all pages behind it.
+TEST(StreamReaderTest, RefusesADeviceInFrontOfAllPagesAndNamesIt) {
   StreamBuilder stream = TwoBlocks();
   stream.U8(4).U32(7).ShortString("timer").U32(0).U32(2);
   ExpectRefused(stream, "\"timer\" comes before the end of ram");

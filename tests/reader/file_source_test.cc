@@ -89,6 +89,21 @@ TEST(FileSourceTest, GoesOnWhereItWasToldTo) {
   EXPECT_EQ(source.ReadSome(piece), 0U);
 }
 
+TEST(FileSourceTest, GivesTheLastByteOnceMore) {
+  const PatternFile pattern;
+  const FileDescriptor file = OpenFile(pattern.path, O_RDONLY);
+  for (const std::uint64_t end : {std::uint64_t{65536}, kMiB, kFileBytes}) {
+    FileSource source(file, FileOffset{end - 1}, FileOffset{kFileBytes});
+    Bytes byte(1);
+    source.Read(byte);
+    source.StepBack();
+    EXPECT_EQ(source.position(), FileOffset{end - 1});
+    byte[0] = ~byte[0];
+    source.Read(byte);
+    EXPECT_EQ(byte[0], pattern.bytes[end - 1]);
+  }
+}
+
 TEST(FileSourceTest, EndsWhereItIsToldToThoughTheFileGoesOn) {
   const PatternFile pattern;
   const FileDescriptor file = OpenFile(pattern.path, O_RDONLY);
@@ -136,6 +151,20 @@ class ReadAheadTest : public testing::TestWithParam<std::tuple<EngineKind, Cache
   Progress progress_;
   Interrupt never_;
 };
+
+// Also where it was the last of a piece that was read ahead, or of the file.
+TEST_P(ReadAheadTest, GivesTheLastByteOnceMore) {
+  for (const std::uint64_t end : {std::uint64_t{65536}, kMiB, kMiB + 1, kFileBytes}) {
+    ReadAheadSource source = Open(10, kFileBytes, never_);
+    Bytes bytes(end - 10);
+    source.Read(bytes);
+    source.StepBack();
+    EXPECT_EQ(source.position(), FileOffset{end - 1});
+    Bytes rest(kFileBytes - end + 1);
+    source.Read(rest);
+    EXPECT_TRUE(std::ranges::equal(rest, std::span(pattern_.bytes).subspan(end - 1))) << end;
+  }
+}
 
 TEST_P(ReadAheadTest, GivesAnyStretchInPiecesOfAnySize) {
   std::mt19937_64 random(2);

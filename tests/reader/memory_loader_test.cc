@@ -219,6 +219,12 @@ class RepeatedPages {
     AppendRamSectionEnd(out_, frame_);
     AppendRamPart(out_, frame_);
   }
+  // As a background snapshot does.
+  Bytes FinishWithoutEnd() {
+    AppendRamSectionEnd(out_, frame_);
+    out_.Append(MakeDeviceState());
+    return out_.Take();
+  }
   Bytes Finish() {
     AppendRamSectionEnd(out_, frame_);
     AppendRamEnd(out_, frame_);
@@ -254,6 +260,25 @@ TEST(LoadStreamTest, TakesThePageThatCameLast) {
   EXPECT_EQ(loaded.contents.blocks[0].present.Encode().front(), std::byte{0b010});
   EXPECT_EQ(loaded.contents.blocks[1].present.Encode().front(), std::byte{0b001});
   EXPECT_TRUE(loaded.contents.frame.switchover_start);
+}
+
+TEST(LoadStreamTest, LoadsABackgroundSnapshot) {
+  RepeatedPages stream;
+  stream.Page("a", 1, std::byte{2});
+  stream.NextSection();
+  stream.Page("b", 0, std::byte{3});
+  const ScratchDirectory directory;
+  const std::string path = directory.Path("stream");
+  WriteWholeFile(path, stream.FinishWithoutEnd());
+  Bytes a(3 * kPageBytes, std::byte{0xee});
+  Bytes b(kPageBytes, std::byte{0xee});
+  Progress progress;
+  const LoadedRam loaded =
+      LoadImage(Image(path), {{a, nullptr, {}}, {b, nullptr, {}}}, {}, PageChecks::kOn, progress, Interrupt());
+  EXPECT_EQ(a, Join({Bytes(kPageBytes), Bytes(kPageBytes, std::byte{2}), Bytes(kPageBytes)}));
+  EXPECT_EQ(b, Bytes(kPageBytes, std::byte{3}));
+  EXPECT_EQ(loaded.contents.blocks[0].present.Encode().front(), std::byte{0b010});
+  EXPECT_EQ(loaded.device_state, MakeDeviceState());
 }
 
 }  // namespace
