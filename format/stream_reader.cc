@@ -21,7 +21,8 @@ constexpr std::size_t kSkipBytes = std::size_t{64} * 1024;
 // Walks the sections; keeps what was learned in contents_.
 class Walker {
  public:
-  Walker(ByteSource& source, PageSink& sink) : source_(source), sink_(sink) {}
+  Walker(ByteSource& source, PageSink& sink, const StreamDialect& dialect)
+      : source_(source), sink_(sink), dialect_(dialect) {}
 
   StreamContents Walk() {
     CheckMagic();
@@ -206,9 +207,16 @@ class Walker {
     if (block.length.value() == 0 || block.length.value() % kPageBytes != 0 || block.length > left) {
       Refuse(fmt::format("RAM block \"{}\" has a wrong length, {}", block.name, block.length.value()));
     }
-    if (contents_.HasCapability(kIgnoreSharedCapability)) block.address = GuestAddress{TakeU64()};
+    if (contents_.HasCapability(kIgnoreSharedCapability)) TakeAddress(block);
     if (contents_.has_mapped_ram()) TakeMappedRam(block);
     return block;
+  }
+
+  void TakeAddress(StreamBlock& block) {
+    block.address = GuestAddress{TakeU64()};
+    if (dialect_.tells_ignored_blocks && TakeU8() > 1) {
+      Refuse(fmt::format("RAM block \"{}\" is neither ignored nor not", block.name));
+    }
   }
 
   void TakeMappedRam(StreamBlock& block) {
@@ -296,6 +304,7 @@ class Walker {
 
   ByteSource& source_;
   PageSink& sink_;
+  StreamDialect dialect_;
   StreamContents contents_;
   std::optional<std::uint8_t> next_type_;
   std::optional<std::size_t> block_;  // of the last record; CONTINUE refers to it, across sections too
@@ -343,11 +352,11 @@ std::vector<BlockShape> StreamContents::block_shapes() const {
 
 StreamContents ReadStreamHead(ByteSource& source) {
   PassOverPages sink;
-  return Walker(source, sink).WalkHead();
+  return Walker(source, sink, {}).WalkHead();
 }
 
-StreamContents ReadStreamUpToDevices(ByteSource& source, PageSink& sink) {
-  return Walker(source, sink).Walk();
+StreamContents ReadStreamUpToDevices(ByteSource& source, PageSink& sink, const StreamDialect& dialect) {
+  return Walker(source, sink, dialect).Walk();
 }
 
 std::vector<std::byte> ReadDeviceState(ByteSource& source) {

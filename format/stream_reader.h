@@ -88,11 +88,18 @@ class PassOverPages : public PageSink {
   void OnZeroPage(std::size_t, PageIndex) override {}
 };
 
+// What the form of a stream depends on, but the stream does not tell: who has it from QEMU asks QEMU for its version.
+struct StreamDialect {
+  // QEMU 4.0, and no other version (4.0.91 is 4.1's second candidate), sends one byte more behind each block's address
+  // with x-ignore-shared: whether the block's pages are left out (QEMU migration/ram.c, v4.0.0 and b17fbbe55cba).
+  bool tells_ignored_blocks = false;
+};
+
 // Reads from the stream's magic to behind ram's END; the source then stands at the device state. A background snapshot
 // has no END: its device state starts at the first device behind a PART, which the source steps back to. With
 // mapped-ram, pages are not passed to the sink: bitmaps are read, and the pages lie at their fixed offsets. Throws
 // Error{kDamaged} naming the source, the position and what is wrong there.
-StreamContents ReadStreamUpToDevices(ByteSource& source, PageSink& sink);
+StreamContents ReadStreamUpToDevices(ByteSource& source, PageSink& sink, const StreamDialect& dialect = {});
 
 // Reads what comes before the first record of a page: machine, capabilities, block list. A mapped-ram stream has no
 // such records: it is read up to the device state, where the source then stands.

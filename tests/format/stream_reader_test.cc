@@ -318,6 +318,33 @@ TEST(StreamReaderTest, ReadsAddressesWithIgnoreShared) {
   EXPECT_FALSE(contents.has_mapped_ram());
 }
 
+// Of QEMU 4.0. The stream does not tell, so that another version's must not be read so, nor this one as another's.
+TEST(StreamReaderTest, PassesOverWhatQemu40TellsOfIgnoredBlocks) {
+  StreamBuilder stream;
+  stream.Magic().Configuration("pc").Capabilities({"x-ignore-shared"}).RamStart(2 * kPageBytes);
+  stream.Entry("pc.ram", 4096).U64(0x1000).U8(1).Entry("rom", 4096).U64(0x2000).U8(0).Over();
+  stream.Part().U64(0x08).ShortString("rom").Fill(1).Over().End().Over();
+  const Bytes bytes = stream.Take();
+  MemorySource source(bytes);
+  RecordingSink sink;
+  const StreamContents contents = ReadStreamUpToDevices(source, sink, {.tells_ignored_blocks = true});
+  EXPECT_EQ(contents.blocks[0].address, GuestAddress{0x1000});
+  EXPECT_EQ(contents.blocks[1].name, "rom");
+  EXPECT_EQ(contents.blocks[1].address, GuestAddress{0x2000});
+  EXPECT_EQ(sink.calls, "1:0p");
+  ExpectRefused(bytes, "cannot read vm1.sav");
+}
+
+TEST(StreamReaderTest, RefusesAnotherVersionsBlockListAsQemu40s) {
+  StreamBuilder stream;
+  stream.Magic().Configuration("pc").Capabilities({"x-ignore-shared"}).RamStart(2 * kPageBytes);
+  stream.Entry("pc.ram", 4096).U64(0).Entry("rom", 4096).U64(0).Over().End().Over();
+  const Bytes bytes = stream.Take();
+  MemorySource source(bytes);
+  RecordingSink sink;
+  ExpectDamaged([&] { ReadStreamUpToDevices(source, sink, {.tells_ignored_blocks = true}); }, "neither ignored");
+}
+
 TEST(StreamReaderTest, AddressComesBeforeTheMappedRamHeader) {
   StreamBuilder stream;
   stream.Magic().Configuration("pc").Capabilities({"x-ignore-shared", "mapped-ram"}).RamStart(4096);
