@@ -11,7 +11,8 @@ unsigned ChannelDepth(unsigned channels) {
   return std::clamp(32 / channels, 2U, 16U);
 }
 
-void CompleteImage(const NewFile& file) {
+void CompleteImage(const NewFile& file, Progress& progress) {
+  progress.Begin("syncing", ByteCount{0});
   file.Sync();
   WriteAt(file.buffered(), EncodeSaveMagic(ImageState::kComplete), FileOffset{0});
   file.Sync();

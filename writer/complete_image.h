@@ -11,8 +11,9 @@ namespace vmsave {
 // bounded memory.
 unsigned ChannelDepth(unsigned channels);
 
-// Syncs what was written, then makes the image complete by its magic.
-void CompleteImage(const NewFile& file);
+// Syncs what was written, then makes the image complete by its magic. That may take long where the page cache was used:
+// it is a phase of its own, "syncing".
+void CompleteImage(const NewFile& file, Progress& progress);
 
 WriteTotals CountTotals(const std::vector<PageBitmap>& present, ByteCount file_length);
 

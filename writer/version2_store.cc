@@ -133,7 +133,7 @@ WriteTotals Version2Store::Complete(const StreamFrame& frame, std::span<const st
   const ByteCount file_length = writer_.Finish(*engine);
   progress.Advance(ByteCount{bytes.size()});
   interrupt.Check();
-  CompleteImage(file_);
+  CompleteImage(file_, progress);
   return CountTotals(present_, file_length);
 }
 

@@ -98,7 +98,7 @@ class Version3Store final : public PageStore {
     }
     if (shared_.chunks) HashTheRest(progress, interrupt);
     const ByteCount length = shared_.file.Finish(frame, device_state);
-    CompleteImage(file_);
+    CompleteImage(file_, progress);
     return CountTotals(shared_.file.present(), length);
   }
 

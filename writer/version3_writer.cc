@@ -87,7 +87,7 @@ WriteTotals WriteVersion3(NewFile& file, const GuestImage& guest, const WriteOpt
   Version3File image(file, Describe(guest), options.checksums);
   Version3Writer(image, guest, options).WritePages(progress, interrupt);
   const ByteCount length = image.Finish(guest.frame, guest.device_state);
-  CompleteImage(file);
+  CompleteImage(file, progress);
   return CountTotals(image.present(), length);
 }
 
