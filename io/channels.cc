@@ -14,6 +14,10 @@ bool ChannelContext::GoOn() const {
   return true;
 }
 
+void ChannelContext::EndWithOthers() const {
+  if (!GoOn()) throw Error(ErrorKind::kFailed, "a channel ends", "another one has failed");
+}
+
 void RunChannels(unsigned count, const Interrupt& interrupt, const std::function<void(const ChannelContext&)>& body) {
   std::atomic<bool> failed = false;
   std::mutex mutex;

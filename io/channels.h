@@ -20,9 +20,13 @@ class ChannelContext {
       : channel_(channel), failed_(failed), interrupt_(interrupt) {}
 
   unsigned channel() const { return channel_; }
+  const Interrupt& interrupt() const { return interrupt_; }
 
   // False when another channel has failed: end quietly. Throws Error{kInterrupted} when the operator asked to stop.
   bool GoOn() const;
+
+  // For a channel that cannot end quietly: throws where GoOn would tell false.
+  void EndWithOthers() const;
 
  private:
   unsigned channel_;

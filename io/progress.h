@@ -18,6 +18,11 @@ class Progress {
     total_.store(total.value(), std::memory_order_relaxed);
     phase_.store(name, std::memory_order_release);
   }
+  // Both may be unlike before: what there is to do can grow.
+  void Set(ByteCount done, ByteCount total) {
+    total_.store(total.value(), std::memory_order_relaxed);
+    done_.store(done.value(), std::memory_order_relaxed);
+  }
   void Advance(ByteCount bytes) { done_.fetch_add(bytes.value(), std::memory_order_relaxed); }
 
   std::string_view phase() const { return phase_.load(std::memory_order_acquire); }

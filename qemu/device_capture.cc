@@ -3,18 +3,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <thread>
 
-#include "qemu/migration_channel.h"
-#include "qemu/migration_settings.h"
-#include "qemu/migration_status.h"
+#include "qemu/stream_receiver.h"
 
 namespace vmsave {
 namespace {
-
-constexpr std::int64_t kUnlimitedBandwidth = std::int64_t{1} << 40;  // bytes/s
-constexpr auto kStatusPoll = std::chrono::milliseconds(2);
-constexpr auto kCancelTimeout = std::chrono::seconds(30);
 
 // Keeps the pages of private blocks and makes sure that QEMU sent them all.
 class PrivatePages : public PageSink {
@@ -57,42 +50,22 @@ class PrivatePages : public PageSink {
   std::vector<PageBitmap> seen_;
 };
 
-// Ends a migration that is under way, so that the guest can be continued. Where QEMU does not get it ended, that is
-// tried all the same.
-void Cancel(QmpClient& qmp) noexcept {
-  try {
-    const QmpClient::Uninterrupted uninterrupted(qmp);
-    qmp.Execute("migrate_cancel");
-    const auto deadline = std::chrono::steady_clock::now() + kCancelTimeout;
-    while (!IsMigrationAtRest(QueryMigrationStatus(qmp)) && std::chrono::steady_clock::now() < deadline) {
-      std::this_thread::sleep_for(kStatusPoll);
-    }
-  } catch (const std::exception&) {
-    return;  // whoever undoes the rest will find out what became of QEMU
-  }
-}
-
 }  // namespace
 
 CapturedState CaptureDevices(QmpClient& qmp, const std::set<std::string>& mapped, const Interrupt& interrupt) {
-  MigrationSettings settings(qmp, {std::string(kIgnoreSharedCapability)}, OnFailure::kPutBack);
-  settings.SetParameter("max-bandwidth", kUnlimitedBandwidth);
-  MigrationChannel channel(qmp);
-  try {
-    qmp.Execute("migrate", {{"uri", channel.uri()}});
-    ChannelSource source(channel, interrupt);
-    PrivatePages pages(mapped);
-    CapturedState state;
-    state.contents = ReadStreamUpToDevices(source, pages);
+  OutgoingMigration migration(qmp, {std::string(kIgnoreSharedCapability)}, MigrationLimits());
+  PrivatePages pages(mapped);
+  CapturedState state;
+  const auto receive = [&](SocketReader& reader) {
+    SocketSource source(reader);
+    const bool is_qemu_4_0 = qmp.version().major == 4 && qmp.version().minor == 0;
+    state.contents = ReadStreamUpToDevices(source, pages, {.tells_ignored_blocks = is_qemu_4_0});
     state.device_state = ReadDeviceState(source);
-    WaitMigrationCompleted(qmp, "cannot get the guest's device state");
-    state.private_memory = pages.TakeMemory();
-    return state;
-  } catch (...) {
-    channel.ShutDown();
-    Cancel(qmp);
-    throw;
-  }
+  };
+  Progress of_milliseconds;
+  ReceiveStream(qmp, migration, receive, of_milliseconds, interrupt);
+  state.private_memory = pages.TakeMemory();
+  return state;
 }
 
 }  // namespace vmsave

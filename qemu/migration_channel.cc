@@ -13,7 +13,6 @@ namespace vmsave {
 namespace {
 
 constexpr std::string_view kDescriptorName = "vmsave-migration";
-constexpr std::size_t kBufferBytes = 1 << 20;
 constexpr int kInterruptCheckMs = 200;
 
 }  // namespace
@@ -23,7 +22,7 @@ MigrationChannel::MigrationChannel(QmpClient& qmp) {
   if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends.data()) != 0) {
     throw Error::FromErrno("cannot make a socket for the migration", errno);
   }
-  socket_ = FileDescriptor(ends[0], "migration socket");
+  socket_ = FileDescriptor(ends[0], "the guest's migration stream");
   const FileDescriptor for_qemu(ends[1], "migration socket");
   qmp.Execute("getfd", {{"fdname", kDescriptorName}}, for_qemu.number());
 }
@@ -38,28 +37,6 @@ void MigrationChannel::ShutDownSending() {
 
 void MigrationChannel::ShutDown() {
   ::shutdown(socket_.number(), SHUT_RDWR);
-}
-
-ChannelSource::ChannelSource(const MigrationChannel& channel, const Interrupt& interrupt)
-    : channel_(channel), interrupt_(interrupt), buffer_(kBufferBytes) {}
-
-void ChannelSource::Fill() {
-  ssize_t got = 0;
-  do {
-    interrupt_.WaitReadable(channel_.socket().number(), -1);
-    got = ::recv(channel_.socket().number(), buffer_.data(), buffer_.size(), 0);
-  } while (got < 0 && (errno == EINTR || errno == EAGAIN));
-  if (got < 0) throw Error::FromErrno("cannot read the guest's migration stream", errno);
-  ready_ = std::span(buffer_).first(static_cast<std::size_t>(got));
-}
-
-std::size_t ChannelSource::ReadSome(std::span<std::byte> out) {
-  if (ready_.empty()) Fill();
-  const std::size_t count = std::min(out.size(), ready_.size());
-  std::copy_n(ready_.begin(), count, out.begin());
-  ready_ = ready_.subspan(count);
-  position_ += ByteCount{count};
-  return count;
 }
 
 void ChannelSink::Write(std::span<const iovec> pieces) {

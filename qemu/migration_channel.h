@@ -31,25 +31,6 @@ class MigrationChannel {
   FileDescriptor socket_;
 };
 
-// What QEMU sends. Gives way to the interrupt.
-class ChannelSource : public ByteSource {
- public:
-  ChannelSource(const MigrationChannel& channel, const Interrupt& interrupt);
-
-  std::size_t ReadSome(std::span<std::byte> out) override;
-  FileOffset position() const override { return position_; }
-  std::string_view name() const override { return "the guest's migration stream"; }
-
- private:
-  void Fill();
-
-  const MigrationChannel& channel_;
-  const Interrupt& interrupt_;
-  FileOffset position_;
-  std::vector<std::byte> buffer_;
-  std::span<const std::byte> ready_;
-};
-
 // What QEMU is sent. Gives way to the interrupt.
 class ChannelSink : public ByteSink {
  public:

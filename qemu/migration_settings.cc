@@ -23,6 +23,7 @@ std::vector<Capability> Query(QmpClient& qmp) {
 
 MigrationSettings::MigrationSettings(QmpClient& qmp, const std::set<std::string>& capabilities_on, OnFailure on_failure)
     : qmp_(qmp), on_failure_(on_failure) {
+  parameters_ = qmp.Execute("query-migrate-parameters");
   QmpClient::Json wanted = QmpClient::Json::array();
   for (const std::string& name : capabilities_on) wanted.push_back({{"capability", name}, {"state", true}});
   for (const Capability& capability : Query(qmp)) {
@@ -61,16 +62,28 @@ void MigrationSettings::PutBack(const std::string& command, const QmpClient::Jso
 }
 
 void MigrationSettings::SetParameter(const std::string& name, const QmpClient::Json& value) {
-  const QmpClient::Json parameters = qmp_.Execute("query-migrate-parameters");
-  if (parameters.contains(name) && !old_parameters_.contains(name)) old_parameters_[name] = parameters.at(name);
+  if (!parameters_.contains(name) || parameters_.at(name) != value) Set(name, value);
+}
+
+void MigrationSettings::SetParameterIfKnown(const std::string& name, const QmpClient::Json& value) {
+  if (parameters_.contains(name) && parameters_.at(name) != value) Set(name, value);
+}
+
+void MigrationSettings::Set(const std::string& name, const QmpClient::Json& value) {
+  if (parameters_.contains(name) && !old_parameters_.contains(name)) old_parameters_[name] = parameters_.at(name);
   const QmpClient::Uninterrupted uninterrupted(qmp_);
   qmp_.Execute("migrate-set-parameters", {{name, value}});
+  parameters_[name] = value;
 }
 
 std::set<std::string> QueryCapabilities(QmpClient& qmp) {
   std::set<std::string> names;
   for (const Capability& capability : Query(qmp)) names.insert(capability.name);
   return names;
+}
+
+bool HasMigrationParameter(QmpClient& qmp, const std::string& name) {
+  return qmp.Execute("query-migrate-parameters").contains(name);
 }
 
 }  // namespace vmsave

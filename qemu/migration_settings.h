@@ -22,10 +22,14 @@ class MigrationSettings {
   MigrationSettings& operator=(const MigrationSettings&) = delete;
   ~MigrationSettings();
 
-  // Sets one parameter of migrate-set-parameters.
+  // Sets one parameter of migrate-set-parameters, unless it has that value already. Throws where QEMU refuses it.
   void SetParameter(const std::string& name, const QmpClient::Json& value);
 
+  // The same, where QEMU has such a parameter; nothing where it is older.
+  void SetParameterIfKnown(const std::string& name, const QmpClient::Json& value);
+
  private:
+  void Set(const std::string& name, const QmpClient::Json& value);
   bool FailedSinceMade() const { return std::uncaught_exceptions() > exceptions_; }
   void PutBack() noexcept;
   void PutBack(const std::string& command, const QmpClient::Json& old) noexcept;
@@ -34,10 +38,14 @@ class MigrationSettings {
   OnFailure on_failure_;
   int exceptions_ = std::uncaught_exceptions();
   QmpClient::Json old_capabilities_ = QmpClient::Json::array();
+  QmpClient::Json parameters_;  // as they are now
   QmpClient::Json old_parameters_ = QmpClient::Json::object();
 };
 
 // The capabilities that this QEMU has, on or off.
 std::set<std::string> QueryCapabilities(QmpClient& qmp);
+
+// Whether this QEMU has such a parameter.
+bool HasMigrationParameter(QmpClient& qmp, const std::string& name);
 
 }  // namespace vmsave

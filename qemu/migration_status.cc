@@ -19,13 +19,23 @@ Error UnexpectedAnswer(const QmpClient& qmp) {
                "QEMU's answer is not understood");
 }
 
+std::optional<std::uint64_t> Number(const Json& object, const char* name) {
+  const auto member = object.find(name);
+  if (member == object.end() || !member->is_number_unsigned()) return std::nullopt;
+  return member->get<std::uint64_t>();
+}
+
 std::optional<std::chrono::milliseconds> Milliseconds(const Json& migration, const char* name) {
   constexpr auto kLongest = static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max());
-  const auto member = migration.find(name);
-  if (member == migration.end() || !member->is_number_unsigned()) return std::nullopt;
-  const auto value = member->get<std::uint64_t>();
-  if (value > kLongest) return std::nullopt;
-  return std::chrono::milliseconds(value);
+  const std::optional<std::uint64_t> value = Number(migration, name);
+  if (!value || *value > kLongest) return std::nullopt;
+  return std::chrono::milliseconds(*value);
+}
+
+ByteCount RamBytes(const Json& migration, const char* name) {
+  const auto ram = migration.find("ram");
+  if (ram == migration.end() || !ram->is_object()) return ByteCount{0};
+  return ByteCount{Number(*ram, name).value_or(0)};
 }
 
 // Nothing where it is there and is no text.
@@ -44,8 +54,12 @@ MigrationStatus QueryMigration(QmpClient& qmp) {
   std::optional<std::string> status = Text(migration, "status", "none");
   std::optional<std::string> error = Text(migration, "error-desc", "");
   if (!status || !error) throw UnexpectedAnswer(qmp);
-  return {*std::move(status), *std::move(error), Milliseconds(migration, "downtime"),
-          Milliseconds(migration, "total-time")};
+  return {*std::move(status),
+          *std::move(error),
+          Milliseconds(migration, "downtime"),
+          Milliseconds(migration, "total-time"),
+          RamBytes(migration, "total"),
+          RamBytes(migration, "remaining")};
 }
 
 std::string QueryMigrationStatus(QmpClient& qmp) {

@@ -16,6 +16,8 @@ struct MigrationStatus {
   std::string error;   // why it failed; empty where QEMU does not tell
   std::optional<std::chrono::milliseconds> downtime;    // of the guest, once the migration has completed
   std::optional<std::chrono::milliseconds> total_time;  // since it began; once it has ended, until then
+  ByteCount ram;                                        // of the guest; 0 where QEMU does not tell
+  ByteCount ram_left;  // still to be sent; grows again as a running guest changes pages
 };
 
 // Throws Error{kFailed} where QEMU's answer is not understood, and what QmpClient::Execute throws.

@@ -1,0 +1,104 @@
+#include "qemu/guest_pause.h"
+
+#include <fmt/format.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "qemu/guest_facts.h"
+#include "qemu/qmp_message.h"
+
+namespace vmsave {
+namespace {
+
+constexpr int kQuitTimeoutMs = 30'000;
+constexpr auto kEventTimeout = std::chrono::seconds(5);
+
+// QEMU's process, so that its end can be waited for; no descriptor where it cannot be seen from here.
+FileDescriptor OpenProcess(const QmpClient& qmp) {
+  const pid_t pid = qmp.peer_pid();
+  return {pid > 0 ? static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)) : -1, "QEMU's process"};
+}
+
+std::chrono::microseconds Now() {
+  return std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::system_clock::now().time_since_epoch());
+}
+
+}  // namespace
+
+GuestPause::GuestPause(QmpClient& qmp)
+    : qmp_(qmp), process_(OpenProcess(qmp)), was_running_(QueryStatus(qmp) == "running") {
+  qmp_.TakeEvents();  // those before do not matter
+}
+
+void GuestPause::Stop() {
+  const QmpClient::Uninterrupted uninterrupted(qmp_);
+  // Asked again: it may have stopped by itself meanwhile.
+  was_running_ = QueryStatus(qmp_) == "running";
+  if (was_running_) qmp_.Execute("stop");
+}
+
+void GuestPause::Resume() {
+  if (!was_running_ || resumed_) return;
+  const QmpClient::Uninterrupted uninterrupted(qmp_);
+  if (QueryStatus(qmp_) != "running") qmp_.Execute("cont");
+  resumed_ = true;
+}
+
+void GuestPause::Undo(const std::exception& failure) {
+  try {
+    Resume();
+  } catch (const std::exception& undo_failure) {
+    if (qmp_.closed()) throw Error(ErrorKind::kFailed, "cannot save the guest", "its QEMU ended", failure.what());
+    throw Error(ErrorKind::kFailed, failure.what(),
+                fmt::format("and the guest could not be resumed: {}", undo_failure.what()),
+                "if that QEMU is still there, resume it: QMP cont");
+  }
+}
+
+void GuestPause::Settle(AfterSave after) {
+  const QmpClient::Uninterrupted uninterrupted(qmp_);
+  try {
+    TakeEvents();
+    if (after == AfterSave::kQuit) Quit();
+    if (after == AfterSave::kPause && QueryStatus(qmp_) == "running") qmp_.Execute("stop");
+    if (after == AfterSave::kResume) Resume();
+  } catch (const Error& error) {
+    throw Error(ErrorKind::kFailed, "the image is complete, but QEMU did not do as it was told", error.what(),
+                "see to it that this guest does not run on beside a restored one");
+  }
+}
+
+std::chrono::duration<double> GuestPause::length() {
+  if (!was_running_) return {};
+  const QmpClient::Uninterrupted uninterrupted(qmp_);
+  TakeEvents();
+  if (resumed_ && stopped_at_ && qmp_.WaitEvent("RESUME", kEventTimeout)) TakeEvents();
+  return stood_still_ + (stopped_at_ ? Now() - *stopped_at_ : std::chrono::microseconds(0));
+}
+
+void GuestPause::TakeEvents() {
+  for (const QmpClient::Json& event : qmp_.TakeEvents()) {
+    const auto time = EventTime(event);
+    const std::string name = event.value("event", "");
+    if (!time) continue;
+    if (name == "STOP" && !stopped_at_) stopped_at_ = time;
+    if (name == "RESUME" && stopped_at_) {
+      stood_still_ += *time - *stopped_at_;
+      stopped_at_.reset();
+    }
+  }
+}
+
+// Until the process has ended it holds its locks on disk images, and no other QEMU can have them.
+void GuestPause::Quit() {
+  try {
+    qmp_.Execute("quit");
+  } catch (const Error&) {
+    if (!qmp_.closed()) throw;  // else it went before it could answer
+  }
+  const bool ended = process_.valid() ? Interrupt().WaitReadable(process_.number(), kQuitTimeoutMs)
+                                      : qmp_.WaitClosed(std::chrono::milliseconds(kQuitTimeoutMs));
+  if (!ended) throw Error(ErrorKind::kFailed, "QEMU was told to quit", "it is still there after 30 s");
+}
+
+}  // namespace vmsave

@@ -1,0 +1,51 @@
+// How a guest stands still for a save, and what becomes of it afterwards.
+#pragma once
+
+#include <chrono>
+#include <exception>
+
+#include "qemu/qmp_client.h"
+
+namespace vmsave {
+
+// What becomes of the guest once the image is complete.
+enum class AfterSave { kQuit, kPause, kResume };
+
+// None of its commands gives way to an interrupt: whether the guest runs must be known.
+class GuestPause {
+ public:
+  // Looks whether the guest runs.
+  explicit GuestPause(QmpClient& qmp);
+
+  bool was_running() const { return was_running_; }
+
+  // Stops it, if it runs: one that does not was paused by somebody else, and stays so.
+  void Stop();
+
+  // Nothing more is needed of the guest: it runs again, if it did before. Once.
+  void Resume();
+
+  // The save failed: the guest goes on as before. A guest that stays paused is worse than the failure that led to it:
+  // then an Error that tells both is thrown.
+  void Undo(const std::exception& failure);
+
+  // The image is complete. Throws Error{kFailed} where QEMU does not do as it is told.
+  void Settle(AfterSave after);
+
+  // How long it stood still; until now, if it still does. As QEMU tells it by its events STOP and RESUME, since a
+  // migration of a running guest stops it by itself. 0 for one that did not run.
+  std::chrono::duration<double> length();
+
+ private:
+  void Quit();
+  void TakeEvents();
+
+  QmpClient& qmp_;
+  FileDescriptor process_;
+  bool was_running_;
+  bool resumed_ = false;
+  std::optional<std::chrono::microseconds> stopped_at_;  // since the epoch; while it stands still
+  std::chrono::microseconds stood_still_{0};
+};
+
+}  // namespace vmsave

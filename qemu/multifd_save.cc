@@ -1,0 +1,44 @@
+// The guest's RAM over the channels of a multifd migration.
+#include <algorithm>
+
+#include "qemu/multifd_receiver.h"
+#include "qemu/save_job.h"
+
+namespace vmsave {
+namespace {
+
+// A thread that watches QEMU, one for the main stream, one for each channel.
+void Receive(MultifdReceiver& receiver, unsigned channels, OutgoingMigration& migration, const SaveJob& job) {
+  constexpr unsigned kWatcher = 0;
+  constexpr unsigned kMain = 1;
+  constexpr unsigned kFirstChannel = 2;
+  RunChannels(kFirstChannel + channels, job.interrupt, [&](const ChannelContext& context) {
+    if (context.channel() == kWatcher) {
+      migration.Follow([&] { return context.GoOn(); }, job.progress);
+    } else if (context.channel() == kMain) {
+      receiver.ReceiveMain(context);
+    } else {
+      receiver.ReceiveChannel(context.channel() - kFirstChannel, context);
+    }
+  });
+}
+
+}  // namespace
+
+WriteTotals SaveFromMultifd(SaveJob& job) {
+  const unsigned channels = std::min(job.write.channels, kMaxMultifdChannels);
+  OutgoingMigration migration(job.qmp, {"multifd"}, job.limits);
+  migration.settings().SetParameter("multifd-channels", channels);
+  migration.settings().SetParameterIfKnown("zero-page-detection", "multifd");
+  MultifdListener listener(job.qmp);
+  migration.Start(listener.uri());
+  job.progress.Begin("saving", ByteCount{0});
+  MultifdReceiver receiver(listener.Accept(channels, job.interrupt, [&] { migration.Check(); }),
+                           [&](const StreamContents& contents) { return MakeStore(job, contents); });
+  Receive(receiver, channels, migration, job);
+  job.release();
+  return receiver.store().Complete(receiver.guest().contents.frame, receiver.guest().device_state, job.progress,
+                                   job.interrupt);
+}
+
+}  // namespace vmsave

@@ -1,0 +1,42 @@
+// The connections of a multifd migration out of a guest.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "io/private_directory.h"
+#include "qemu/qmp_client.h"
+
+namespace vmsave {
+
+struct MultifdSockets {
+  FileDescriptor main;
+  std::vector<FileDescriptor> channels;  // by number; each has said its hello
+};
+
+// A unix socket in a private directory, which nobody but QEMU can reach.
+class MultifdListener {
+ public:
+  // Throws Error{kFailed}.
+  explicit MultifdListener(const QmpClient& qmp);
+
+  // For `migrate`.
+  std::string uri() const;
+
+  // Waits until QEMU has made all connections: a main one, which starts with the stream's magic, and `channels` that
+  // start with a hello, in any order. `check` is called now and then; what it throws ends the waiting. Throws
+  // Error{kFailed}: a connection is missing, another process made one; Error{kDamaged}: a second main stream, a channel
+  // that is no channel, is out of range or comes twice.
+  MultifdSockets Accept(unsigned channels, const Interrupt& interrupt, const std::function<void()>& check);
+
+ private:
+  FileDescriptor AcceptOne(const Interrupt& interrupt, const std::function<void()>& check);
+  void CheckPeer(const FileDescriptor& connection) const;
+
+  pid_t qemu_;  // 0 where it is not known
+  PrivateDirectory directory_;
+  FileDescriptor socket_;
+};
+
+}  // namespace vmsave

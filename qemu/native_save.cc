@@ -1,0 +1,134 @@
+// QEMU writes the guest's RAM into the file itself, at fixed offsets.
+#include <fcntl.h>
+#include <fmt/format.h>
+
+#include "format/page_hash.h"
+#include "qemu/save_job.h"
+#include "reader/file_source.h"
+#include "writer/chunk_rehash.h"
+#include "writer/complete_image.h"
+#include "writer/version3_file.h"
+
+namespace vmsave {
+namespace {
+
+// A set of descriptors in QEMU, from which it takes the one that fits its way of opening a file.
+class DescriptorSet {
+ public:
+  explicit DescriptorSet(QmpClient& qmp) : qmp_(qmp) {}
+  DescriptorSet(const DescriptorSet&) = delete;
+  DescriptorSet& operator=(const DescriptorSet&) = delete;
+  ~DescriptorSet() {
+    try {
+      const QmpClient::Uninterrupted uninterrupted(qmp_);
+      if (id_) qmp_.Execute("remove-fd", {{"fdset-id", *id_}});
+    } catch (const std::exception&) {
+      return;  // QEMU is gone, or closes them when its monitor client has left
+    }
+  }
+
+  void Add(const FileDescriptor& file) {
+    QmpClient::Json arguments{{"opaque", "vmsave"}};
+    if (id_) arguments["fdset-id"] = *id_;
+    id_ = qmp_.Execute("add-fd", arguments, file.number()).at("fdset-id").get<std::int64_t>();
+  }
+
+  std::string path() const { return fmt::format("/dev/fdset/{}", id_.value_or(-1)); }
+
+ private:
+  QmpClient& qmp_;
+  std::optional<std::int64_t> id_;
+};
+
+// The file once more, as QEMU wants it: for writing only.
+FileDescriptor ForWriting(const FileDescriptor& file, int flags) {
+  return OpenFile(fmt::format("/proc/self/fd/{}", file.number()), O_WRONLY | flags);
+}
+
+// What QEMU has written, read back.
+struct WrittenStream {
+  StreamContents contents;
+  FileOffset end;
+};
+
+WrittenStream ReadBack(const NewFile& file, FileOffset start) {
+  const FileOffset end{FileLength(file.buffered()).value()};
+  FileSource source(file.buffered(), start, end);
+  PassOverPages no_pages;
+  return {ReadStreamUpToDevices(source, no_pages), end};
+}
+
+HashedRange HashRange(const NewFile& file, FileOffset begin, FileOffset end) {
+  const ByteCount length = end - begin;
+  if (length.value() > kMaxDeviceStateBytes) {
+    throw Error(ErrorKind::kDamaged, fmt::format("cannot read back {}", file.path()),
+                "what QEMU wrote beside the pages is too large");
+  }
+  std::vector<std::byte> bytes(length.value());
+  ReadAt(file.buffered(), bytes, begin);
+  return {begin, length, Xxh3(bytes)};
+}
+
+// Everything but the pages: up to the end of each bitmap, and behind the last page.
+std::vector<HashedRange> HashMetadata(const NewFile& file, FileOffset start, const WrittenStream& stream) {
+  std::vector<HashedRange> ranges;
+  FileOffset begin = start;
+  for (const StreamBlock& block : stream.contents.blocks) {
+    ranges.push_back(HashRange(file, begin, block.mapped_ram->bitmap_offset + ByteCount{BitmapBytes(block.pages())}));
+    begin = block.mapped_ram->pages_offset + block.length;
+  }
+  ranges.push_back(HashRange(file, begin, stream.end));
+  return ranges;
+}
+
+IntegrityTable MakeTable(FileOffset start, const WrittenStream& stream, SaveJob& job) {
+  IntegrityTable table;
+  table.ranges = HashMetadata(job.file, start, stream);
+  for (const StreamBlock& block : stream.contents.blocks) {
+    table.blocks.push_back({block.name, block.length, std::nullopt, {}});
+    table.blocks.back().chunk_hashes.resize(ChunkCount(block.length));
+  }
+  std::vector<WrittenBlock> blocks;
+  for (std::size_t i = 0; i < table.blocks.size(); ++i) {
+    const StreamBlock& block = stream.contents.blocks[i];
+    blocks.push_back({block.mapped_ram->pages_offset, &block.present, table.blocks[i].chunk_hashes});
+  }
+  const auto all = [](std::size_t, std::uint64_t) { return true; };
+  HashWrittenChunks(job.file.pages(), blocks, all, job.write, job.progress, job.interrupt);
+  return table;
+}
+
+void LetQemuWrite(SaveJob& job, FileOffset start) {
+  OutgoingMigration migration(job.qmp, {std::string(kMappedRamCapability), "multifd"}, job.limits);
+  migration.settings().SetParameter("multifd-channels", std::min(job.write.channels, kMaxMultifdChannels));
+  migration.settings().SetParameter("direct-io", job.file.bypasses_cache());
+  DescriptorSet descriptors(job.qmp);
+  descriptors.Add(ForWriting(job.file.buffered(), 0));
+  if (job.file.bypasses_cache()) descriptors.Add(ForWriting(job.file.buffered(), O_DIRECT));
+  migration.Start(fmt::format("file:{},offset={}", descriptors.path(), start.value()));
+  job.progress.Begin("saving", ByteCount{0});
+  migration.Follow(
+      [&] {
+        job.interrupt.Check();
+        return true;
+      },
+      job.progress);
+}
+
+}  // namespace
+
+WriteTotals SaveByQemu(SaveJob& job) {
+  Version3Envelope envelope(job.file, job.description, job.was_running);
+  LetQemuWrite(job, envelope.stream_start());
+  job.release();
+  const WrittenStream stream = ReadBack(job.file, envelope.stream_start());
+  std::optional<IntegrityTable> table;
+  if (job.write.checksums) table = MakeTable(envelope.stream_start(), stream, job);
+  const ByteCount length = envelope.Close(stream.end, table);
+  CompleteImage(job.file);
+  std::vector<PageBitmap> present;
+  for (const StreamBlock& block : stream.contents.blocks) present.push_back(block.present);
+  return CountTotals(present, length);
+}
+
+}  // namespace vmsave

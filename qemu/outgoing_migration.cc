@@ -1,0 +1,93 @@
+#include "qemu/outgoing_migration.h"
+
+#include <algorithm>
+#include <thread>
+
+namespace vmsave {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr std::int64_t kUnlimitedBandwidth = std::int64_t{1} << 40;  // bytes/s
+constexpr auto kFirstPoll = std::chrono::milliseconds(2);
+constexpr auto kLastPoll = std::chrono::milliseconds(50);
+constexpr auto kCancelTimeout = std::chrono::seconds(30);
+
+std::set<std::string> WithAutoConverge(std::set<std::string> capabilities, const MigrationLimits& limits) {
+  if (limits.auto_converge) capabilities.insert("auto-converge");
+  return capabilities;
+}
+
+}  // namespace
+
+OutgoingMigration::OutgoingMigration(QmpClient& qmp, std::set<std::string> capabilities, const MigrationLimits& limits)
+    : qmp_(qmp),
+      settings_(qmp, WithAutoConverge(std::move(capabilities), limits), OnFailure::kPutBack),
+      timeout_(limits.timeout) {
+  settings_.SetParameter("max-bandwidth",
+                         limits.bandwidth ? static_cast<std::int64_t>(limits.bandwidth->value()) : kUnlimitedBandwidth);
+  if (limits.downtime) settings_.SetParameter("downtime-limit", limits.downtime->count());
+  settings_.SetParameterIfKnown("tls-creds", "");
+  settings_.SetParameterIfKnown("multifd-compression", "none");
+  settings_.SetParameterIfKnown("mode", "normal");
+}
+
+OutgoingMigration::~OutgoingMigration() {
+  if (started_ && !completed_) Cancel();
+}
+
+void OutgoingMigration::Start(const std::string& uri) {
+  const QmpClient::Uninterrupted uninterrupted(qmp_);
+  started_ = true;  // also where no answer comes: QEMU may have begun
+  qmp_.Execute("migrate", {{"uri", uri}});
+  if (timeout_) deadline_ = Clock::now() + *timeout_;
+}
+
+MigrationStatus OutgoingMigration::Look() {
+  const MigrationStatus migration = QueryMigration(qmp_);
+  completed_ = migration.status == "completed";
+  if (!completed_ && IsMigrationAtRest(migration.status)) {
+    throw Error(ErrorKind::kFailed, "cannot get the guest's state",
+                migration.error.empty() ? "QEMU's migration ended as " + migration.status : migration.error);
+  }
+  return migration;
+}
+
+void OutgoingMigration::Check() {
+  Look();
+}
+
+bool OutgoingMigration::Follow(const std::function<bool()>& go_on, Progress& progress) {
+  auto poll = kFirstPoll;
+  while (go_on()) {
+    const MigrationStatus migration = Look();
+    progress.Set(migration.ram - std::min(migration.ram, migration.ram_left), migration.ram);
+    if (completed_) return true;
+    PauseWhenTimeIsUp();
+    std::this_thread::sleep_for(poll);
+    poll = std::min(poll * 2, kLastPoll);
+  }
+  return false;
+}
+
+void OutgoingMigration::PauseWhenTimeIsUp() {
+  if (!deadline_ || Clock::now() < *deadline_) return;
+  deadline_.reset();
+  const QmpClient::Uninterrupted uninterrupted(qmp_);
+  qmp_.Execute("stop");
+}
+
+void OutgoingMigration::Cancel() noexcept {
+  try {
+    const QmpClient::Uninterrupted uninterrupted(qmp_);
+    qmp_.Execute("migrate_cancel");
+    const auto deadline = Clock::now() + kCancelTimeout;
+    while (!IsMigrationAtRest(QueryMigrationStatus(qmp_)) && Clock::now() < deadline) {
+      std::this_thread::sleep_for(kFirstPoll);
+    }
+  } catch (const std::exception&) {
+    return;  // whoever undoes the rest will find out what became of QEMU
+  }
+}
+
+}  // namespace vmsave

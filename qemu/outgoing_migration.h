@@ -1,0 +1,64 @@
+// A migration out of a guest: from its settings to its end, or its undoing.
+#pragma once
+
+#include <chrono>
+#include <functional>
+#include <optional>
+#include <set>
+#include <string>
+
+#include "format/units.h"
+#include "io/progress.h"
+#include "qemu/migration_settings.h"
+#include "qemu/migration_status.h"
+
+namespace vmsave {
+
+inline constexpr unsigned kMaxMultifdChannels = 255;  // QEMU counts them in a byte
+
+// What holds a migration of a running guest in bounds. Without them QEMU's own setting for the downtime holds, and
+// there is no limit to the rest.
+struct MigrationLimits {
+  std::optional<std::chrono::milliseconds> downtime;  // that QEMU aims at
+  std::optional<ByteCount> bandwidth;                 // per second
+  std::optional<std::chrono::seconds> timeout;        // then the guest is paused, so that the migration ends
+  bool auto_converge = false;                         // QEMU may slow the guest down
+};
+
+// Sets up what every migration to us needs: nothing but the named capabilities, no TLS, no compression. The destructor
+// cancels a migration that has not completed, and puts all settings back; where QEMU does not get it ended, that is
+// tried all the same. Destroy the sockets first: a QEMU that waits for room in one answers no command. REQUIRES: no
+// migration is under way. One thread's at a time.
+class OutgoingMigration {
+ public:
+  // Throws QmpError with QEMU's reason where it refuses one of them; its settings are then as before.
+  OutgoingMigration(QmpClient& qmp, std::set<std::string> capabilities, const MigrationLimits& limits);
+  OutgoingMigration(const OutgoingMigration&) = delete;
+  OutgoingMigration& operator=(const OutgoingMigration&) = delete;
+  ~OutgoingMigration();
+
+  MigrationSettings& settings() { return settings_; }
+
+  void Start(const std::string& uri);
+
+  // Throws Error{kFailed} with QEMU's reason where the migration has ended, and not well. REQUIRES: Start.
+  void Check();
+
+  // Returns once it has completed: true; or when `go_on` tells false, which it is asked again and again. Shows in
+  // `progress`, as its own phase, what is still to be sent. Pauses the guest when its time is up. Throws as Check does.
+  bool Follow(const std::function<bool()>& go_on, Progress& progress);
+
+ private:
+  MigrationStatus Look();
+  void PauseWhenTimeIsUp();
+  void Cancel() noexcept;
+
+  QmpClient& qmp_;
+  MigrationSettings settings_;
+  std::optional<std::chrono::steady_clock::time_point> deadline_;
+  std::optional<std::chrono::seconds> timeout_;
+  bool started_ = false;
+  bool completed_ = false;
+};
+
+}  // namespace vmsave

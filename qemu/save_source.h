@@ -1,0 +1,48 @@
+// Where a save gets a guest's RAM from.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "qemu/guest_ram.h"
+#include "qemu/qmp_client.h"
+
+namespace vmsave {
+
+enum class SaveSource {
+  kMemory,   // it lies in shared backends: this process reads it itself
+  kQemu,     // QEMU writes the pages into the file itself (mapped-ram)
+  kMultifd,  // QEMU sends them over parallel channels
+  kStream,   // QEMU sends them over one connection
+};
+
+// "memory", "qemu", "multifd", "stream".
+std::string_view SaveSourceName(SaveSource source);
+
+// Whether the guest runs while it is saved.
+enum class LiveMode {
+  kNo,        // it stands still
+  kPrecopy,   // pages that it changes are saved again; the image is the guest at the end
+  kSnapshot,  // QEMU keeps pages until they are saved; the image is the guest at the beginning
+};
+
+enum class ImageVersion { k2 = 2, k3 = 3 };
+
+struct SourceWish {
+  std::optional<SaveSource> source;  // else the best that works
+  LiveMode live = LiveMode::kNo;
+  ImageVersion version = ImageVersion::k2;
+};
+
+struct SourceChoice {
+  SaveSource source{};
+  std::string why_not_better;      // why a better one was not taken; empty where there is none
+  std::vector<MappedBackend> ram;  // with kMemory
+};
+
+// Nothing of the guest is changed. Throws Error{kUsage} for wishes that do not go together, Error{kFailed} where what
+// was wished for does not work with this guest.
+SourceChoice ChooseSource(QmpClient& qmp, const SourceWish& wish);
+
+}  // namespace vmsave

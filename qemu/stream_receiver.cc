@@ -1,0 +1,22 @@
+#include "qemu/stream_receiver.h"
+
+#include "io/channels.h"
+#include "qemu/migration_channel.h"
+
+namespace vmsave {
+
+void ReceiveStream(QmpClient& qmp, OutgoingMigration& migration, const std::function<void(SocketReader&)>& receive,
+                   Progress& progress, const Interrupt& interrupt) {
+  const MigrationChannel channel(qmp);
+  RunChannels(2, interrupt, [&](const ChannelContext& context) {
+    if (context.channel() == 0) {
+      migration.Start(channel.uri());
+      migration.Follow([&] { return context.GoOn(); }, progress);
+    } else {
+      SocketReader reader(channel.socket(), interrupt, [&] { context.EndWithOthers(); });
+      receive(reader);
+    }
+  });
+}
+
+}  // namespace vmsave
