@@ -21,7 +21,13 @@ struct Options {
   std::optional<SyntheticShape> synthetic;
   std::optional<int> image_version;
   std::optional<std::string> description;
-  std::string after = "quit";
+  std::string from = "auto";
+  std::string live;  // empty: no; or how
+  std::optional<std::string> after;
+  std::optional<unsigned> downtime_limit;
+  std::optional<std::string> max_bandwidth;
+  std::optional<unsigned> timeout;
+  bool auto_converge = false;
   bool running = false;
   bool paused = false;
   bool no_checksums = false;
@@ -65,14 +71,39 @@ void AddOptions(CLI::App& app, Options& options) {
   app.add_option("IMAGE", options.image, "the file to write");
   app.add_option("--qmp", options.qmp, "QMP unix socket of the guest")->type_name("SOCKET");
   app.add_option("--after", options.after,
-                 "What becomes of the guest once the image is complete: quit (default: QEMU ends), pause or resume")
+                 "What becomes of the guest once the image is complete: quit (default: QEMU ends), pause or resume "
+                 "(default with --live=snapshot)")
       ->check(OneOf({"quit", "pause", "resume"}))
       ->type_name("WHAT");
+  app.add_flag("--live{precopy}", options.live,
+               "The guest runs while it is saved. --live=precopy (default): what it changes is saved again, and the "
+               "image is the guest at the end. --live=snapshot: the image is the guest at the beginning, which stands "
+               "still for milliseconds")
+      ->check(OneOf({"precopy", "snapshot"}))
+      ->type_name("[=HOW]");
   app.add_option("--image-version", options.image_version,
                  "2 (legacy stream, any host restores it) or 3 (fixed offsets, checksums); default: "
                  "save_image_version of the configuration, else 2")
       ->check(NumberWithin(2, 3))
       ->type_name("N");
+  app.add_option("--from", options.from,
+                 "Where the guest's RAM comes from: memory (shared RAM, read straight), qemu (QEMU >= 9.1 writes it "
+                 "into the file, version 3), multifd (QEMU sends it over parallel channels), stream (over one), or "
+                 "auto (default), the first of these that works")
+      ->check(OneOf({"auto", "memory", "qemu", "multifd", "stream"}))
+      ->type_name("SOURCE");
+  app.add_option("--downtime-limit", options.downtime_limit,
+                 "With --live: for how long QEMU may stop the guest at the end; default: as QEMU is set")
+      ->check(NumberWithin(1, 2'000'000))
+      ->type_name("MS");
+  app.add_option("--max-bandwidth", options.max_bandwidth, "At most so many bytes/s from QEMU (k, M, G)")
+      ->type_name("BYTES");
+  app.add_option("--timeout", options.timeout,
+                 "With --live: pause the guest after so many seconds, so that the save ends even if the guest changes "
+                 "memory faster than it is saved")
+      ->check(NumberWithin(1, 1'000'000))
+      ->type_name("SECONDS");
+  app.add_flag("--auto-converge", options.auto_converge, "With --live: let QEMU slow the guest down for the same end");
   app.add_flag("--force", options.force, "Replace an existing IMAGE");
   app.add_option("--description", options.description, "libvirt's domain XML, to be stored in the image")
       ->type_name("FILE");
@@ -89,7 +120,17 @@ void AddOptions(CLI::App& app, Options& options) {
 
 void CheckOptions(const CLI::App& app, const Options& options) {
   RefuseTogether(app, {"--qmp", "--synthetic"});
-  RefuseTogether(app, {"--after", "--synthetic"});
+  for (const char* option : {"--after", "--from", "--live", "--max-bandwidth"}) {
+    RefuseTogether(app, {option, "--synthetic"});
+  }
+  const bool precopy_only = options.downtime_limit || options.timeout || options.auto_converge;
+  if (precopy_only && options.live != "precopy") {
+    throw UsageError("--downtime-limit, --timeout and --auto-converge",
+                     "they are for a guest that runs while it is saved", "add --live");
+  }
+  if (options.max_bandwidth && options.from == "memory") {
+    throw UsageError("--max-bandwidth", "it holds QEMU back, which takes no part in --from memory");
+  }
   RefuseTogether(app, {"--running", "--paused"});
   if (!options.qmp && !options.synthetic) throw UsageError("no guest is named", "give --qmp SOCKET");
 }
@@ -108,6 +149,21 @@ std::string ReadDescriptionFile(const std::string& path) {
   return text.str();
 }
 
+AfterSave ParseAfter(const Options& options) {
+  const std::string after = options.after.value_or(options.live == "snapshot" ? "resume" : "quit");
+  if (after == "pause") return AfterSave::kPause;
+  return after == "resume" ? AfterSave::kResume : AfterSave::kQuit;
+}
+
+MigrationLimits MakeLimits(const Options& options) {
+  MigrationLimits limits;
+  if (options.downtime_limit) limits.downtime = std::chrono::milliseconds(*options.downtime_limit);
+  if (options.max_bandwidth) limits.bandwidth = ParseBytes(*options.max_bandwidth, "--max-bandwidth");
+  if (options.timeout) limits.timeout = std::chrono::seconds(*options.timeout);
+  limits.auto_converge = options.auto_converge;
+  return limits;
+}
+
 SaveOptions MakeSaveOptions(const Options& options, const Transfer& transfer) {
   SaveOptions save;
   save.path = options.image;
@@ -122,8 +178,13 @@ SaveOptions MakeSaveOptions(const Options& options, const Transfer& transfer) {
   if (options.description) save.description = ReadDescriptionFile(*options.description);
   if (options.running) save.record_running = true;
   if (options.paused) save.record_running = false;
-  if (options.after == "pause") save.after = AfterSave::kPause;
-  if (options.after == "resume") save.after = AfterSave::kResume;
+  save.after = ParseAfter(options);
+  for (const SaveSource source : {SaveSource::kMemory, SaveSource::kQemu, SaveSource::kMultifd, SaveSource::kStream}) {
+    if (options.from == SaveSourceName(source)) save.from = source;
+  }
+  if (options.live == "precopy") save.live = LiveMode::kPrecopy;
+  if (options.live == "snapshot") save.live = LiveMode::kSnapshot;
+  save.limits = MakeLimits(options);
   return save;
 }
 
@@ -156,6 +217,7 @@ SaveSummary Save(const Options& options, const SaveOptions& save, Progress& prog
 
 nlohmann::json AsJson(const SaveSummary& summary, const std::string& image) {
   return {{"guest", summary.guest},
+          {"from", SaveSourceName(summary.source)},
           {"image", image},
           {"ram_bytes", summary.totals.ram.value()},
           {"written_bytes", summary.totals.present.value()},
@@ -165,12 +227,15 @@ nlohmann::json AsJson(const SaveSummary& summary, const std::string& image) {
           {"paused_seconds", summary.paused.count()}};
 }
 
-// ", QEMU ended"; nothing for a guest in memory. One that was paused before its save is not resumed.
+// ", QEMU ended, from multifd (WHY)"; nothing for a guest in memory. One that was paused before its save is not
+// resumed.
 std::string GuestNow(const Options& options, const SaveSummary& summary) {
   if (!options.qmp) return "";
-  if (options.after == "quit") return ", QEMU ended";
-  const bool resumed = options.after == "resume" && summary.paused.count() > 0;
-  return resumed ? ", guest runs on" : ", guest stays paused";
+  const std::string why = summary.why_not_better.empty() ? "" : fmt::format(" ({})", summary.why_not_better);
+  const std::string_view now = summary.after == AfterSave::kQuit ? "QEMU ended"
+                               : summary.runs_on                 ? "guest runs on"
+                                                                 : "guest stays paused";
+  return fmt::format(", {}, from {}{}", now, SaveSourceName(summary.source), why);
 }
 
 std::string AsText(const SaveSummary& summary) {

@@ -125,7 +125,7 @@ WriteTotals SaveByQemu(SaveJob& job) {
   std::optional<IntegrityTable> table;
   if (job.write.checksums) table = MakeTable(envelope.stream_start(), stream, job);
   const ByteCount length = envelope.Close(stream.end, table);
-  CompleteImage(job.file);
+  CompleteImage(job.file, job.progress);
   std::vector<PageBitmap> present;
   for (const StreamBlock& block : stream.contents.blocks) present.push_back(block.present);
   return CountTotals(present, length);

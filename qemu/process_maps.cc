@@ -8,6 +8,8 @@
 #include <array>
 #include <cerrno>
 #include <charconv>
+#include <fstream>
+#include <limits>
 
 #include "io/file_descriptor.h"
 
@@ -102,6 +104,20 @@ std::optional<ProcessMapping> FindFileMapping(const std::vector<ProcessMapping>&
     if (found->end == end) return found;
   }
   return std::nullopt;
+}
+
+std::optional<ByteCount> UsedMemory(pid_t process) {
+  std::ifstream status(fmt::format("/proc/{}/status", process));
+  std::uint64_t kib = 0;
+  bool known = false;
+  for (std::string field; status >> field; status.ignore(std::numeric_limits<std::streamsize>::max(), '\n')) {
+    std::uint64_t value = 0;
+    if ((field != "VmRSS:" && field != "VmSwap:") || !(status >> value)) continue;
+    kib = CheckedAdd(kib, value);
+    known = true;
+  }
+  if (!known) return std::nullopt;
+  return ByteCount{CheckedMultiply(kib, 1024)};
 }
 
 }  // namespace vmsave

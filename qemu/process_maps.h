@@ -1,6 +1,8 @@
 // What files a process has mapped, and where (proc_pid_maps(5)).
 #pragma once
 
+#include <sys/types.h>
+
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -39,5 +41,9 @@ std::vector<ProcessMapping> ReadProcessMaps(std::string_view process);
 // [start, start + length). Cut to them. Nothing where there is none.
 std::optional<ProcessMapping> FindFileMapping(const std::vector<ProcessMapping>& mappings, std::uint64_t start,
                                               ByteCount length);
+
+// Bytes of memory that a process really uses, swapped ones too (VmRSS and VmSwap of proc_pid_status(5)). Nothing where
+// that cannot be seen.
+std::optional<ByteCount> UsedMemory(pid_t process);
 
 }  // namespace vmsave

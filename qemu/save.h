@@ -5,19 +5,19 @@
 #include <optional>
 #include <string>
 
-#include "qemu/qmp_client.h"
+#include "qemu/guest_pause.h"
+#include "qemu/outgoing_migration.h"
+#include "qemu/save_source.h"
 #include "writer/image_writer.h"
 
 namespace vmsave {
 
-enum class ImageVersion { k2 = 2, k3 = 3 };
-
-// What becomes of the guest once the image is complete.
-enum class AfterSave { kQuit, kPause, kResume };
-
 struct SaveOptions {
   std::string path;
   ImageVersion version = ImageVersion::k2;
+  std::optional<SaveSource> from;  // else the best that works
+  LiveMode live = LiveMode::kNo;
+  MigrationLimits limits;
   Replace replace = Replace::kNo;
   CacheUse cache = CacheUse::kPageCache;
   WriteOptions write;
@@ -28,15 +28,19 @@ struct SaveOptions {
 
 struct SaveSummary {
   std::string guest;
+  SaveSource source{};
+  std::string why_not_better;  // why a better source was not taken; empty where there is none
   WriteTotals totals;
   std::chrono::duration<double> elapsed{};
   std::chrono::duration<double> paused{};  // how long the guest stood still for the save; 0 for one that did not run
+  AfterSave after{};                       // what became of it
+  bool runs_on = false;
 };
 
-// What is checked before the guest is stopped: target, direct I/O, space, guest reachable, its state, RAM shared and
-// mappable. Whatever fails, a running guest runs on, its migration settings are as before, and no file is left; unless
-// the image is complete. A guest that was paused stays paused, though QEMU may call that "postmigrate" then. Throws
-// Error.
+// What is checked before the guest is stopped: target, direct I/O, space, guest reachable, its state, the source.
+// Whatever fails, a running guest runs on, its migration settings are as before, and no file is left; unless the image
+// is complete. With kResume the guest runs again as soon as nothing more is needed of it, while the rest of the image
+// is written. A guest that was paused stays paused, though QEMU may call that "postmigrate" then. Throws Error.
 SaveSummary SaveGuest(QmpClient& qmp, const SaveOptions& options, Progress& progress, const Interrupt& interrupt);
 
 // Writes a guest that is in memory already.

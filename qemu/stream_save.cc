@@ -41,6 +41,11 @@ class RecordedSource : public ByteSource {
     }
   }
 
+  void StepBack() override {
+    ready_ = {ready_.data() - 1, ready_.size() + 1};
+    position_ = FileOffset{position_.value() - 1};
+  }
+
   void RecordRest() {
     do {
       Pass(ready_.size());
@@ -105,7 +110,7 @@ WriteTotals RecordVersion2(SaveJob& job) {
   job.release();
   const ByteCount length = writer.position() - FileOffset{0};
   writer.Finish();
-  CompleteImage(job.file);
+  CompleteImage(job.file, job.progress);
   return CountTotals(census.present(), length);
 }
 
