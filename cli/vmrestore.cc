@@ -32,8 +32,8 @@ void AddOptions(CLI::App& app, Options& options) {
       ->type_name("SOCKET");
   app.add_option("--via", options.via,
                  "How RAM gets into QEMU: memory (shared RAM, read straight into it), native (QEMU reads the image), "
-                 "stream (any QEMU), or auto (default), the first that works")
-      ->check(OneOf({"auto", "memory", "native", "stream"}))
+                 "multifd (parallel channels into QEMU), stream (any QEMU), or auto (default), the first that works")
+      ->check(OneOf({"auto", "memory", "native", "multifd", "stream"}))
       ->type_name("WAY");
   app.add_option("--verify", options.verify,
                  "metadata (default: all but the pages first, pages on their way), full (everything first) or off")
@@ -69,7 +69,7 @@ void CheckOptions(const CLI::App& app, const Options& options) {
 
 RestoreOptions MakeRestoreOptions(const Options& options, const Transfer& transfer) {
   RestoreOptions restore;
-  for (const RestoreWay way : {RestoreWay::kMemory, RestoreWay::kNative, RestoreWay::kStream}) {
+  for (const RestoreWay way : {RestoreWay::kMemory, RestoreWay::kNative, RestoreWay::kMultifd, RestoreWay::kStream}) {
     if (options.via == RestoreWayName(way)) restore.way = way;
   }
   restore.read = {transfer.channels, transfer.engine, transfer.cache};

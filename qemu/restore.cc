@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <set>
 #include <thread>
 
 #include "io/sparse_file.h"
@@ -13,6 +14,7 @@
 #include "qemu/migration_channel.h"
 #include "qemu/migration_settings.h"
 #include "qemu/migration_status.h"
+#include "qemu/multifd_incoming.h"
 #include "reader/memory_loader.h"
 #include "reader/stream_sender.h"
 
@@ -115,6 +117,7 @@ class Restore {
     const GuestFacts guest = QueryGuest(qmp_);
     CheckQemuWaits(qmp_, image_);
     CheckMachine(guest.machine, image_);
+    guest_uuid_ = guest.uuid;
     backends_ = QueryMemoryBackends(qmp_);
     ChooseWay();
     LoadOrTellThatQemuEnded();
@@ -129,6 +132,7 @@ class Restore {
   std::string WhyNot(RestoreWay way) {
     if (way == RestoreWay::kMemory) return WhyNotMemory();
     if (way == RestoreWay::kNative) return WhyNotNative();
+    if (way == RestoreWay::kMultifd) return WhyNotOverMultifd();
     return "";
   }
 
@@ -161,6 +165,18 @@ class Restore {
                        used->id);
   }
 
+  std::string WhyNotOverMultifd() {
+    const unsigned channels = std::min(options_.read.channels, kMaxMultifdChannels);
+    if (!options_.way && channels == 1) return "there is one channel only";
+    if (std::string why = WhyNotMultifd(qmp_); !why.empty()) return why;
+    try {
+      multifd_.emplace(qmp_, channels, interrupt_);
+      return "";
+    } catch (const QmpError& error) {
+      return error.what();
+    }
+  }
+
   bool LeavesPagesUnchecked() const { return image_.integrity().has_value() && !options_.pages_verified; }
 
   bool HasParameter(const std::string& name) { return qmp_.Execute("query-migrate-parameters").contains(name); }
@@ -174,7 +190,7 @@ class Restore {
       summary_.way = *options_.way;
       return;
     }
-    for (const RestoreWay way : {RestoreWay::kMemory, RestoreWay::kNative, RestoreWay::kStream}) {
+    for (const RestoreWay way : {RestoreWay::kMemory, RestoreWay::kNative, RestoreWay::kMultifd, RestoreWay::kStream}) {
       const std::string why = WhyNot(way);
       if (why.empty()) {
         summary_.way = way;
@@ -187,6 +203,7 @@ class Restore {
   void Load() {
     if (summary_.way == RestoreWay::kMemory) LoadIntoMemory();
     if (summary_.way == RestoreWay::kNative) LoadNatively();
+    if (summary_.way == RestoreWay::kMultifd) LoadOverMultifd();
     if (summary_.way == RestoreWay::kStream) LoadAsStream();
   }
 
@@ -231,6 +248,26 @@ class Restore {
     SendOverChannel(
         [&](ByteSink& sink) { SendImage(image_, sink, options_.read, options_.checks, progress_, interrupt_); });
     if (image_.has_fixed_offsets()) summary_.present = CountPresent(image_.contents());
+  }
+
+  void LoadOverMultifd() {
+    multifd_->Connect(guest_uuid_);
+    MultifdReceiver receiver = multifd_->receiver();
+    receiver.zero_blocks = ZeroBlocks();
+    SendImageOverMultifd(image_, receiver, options_.read, options_.checks, progress_, interrupt_);
+    multifd_->ShutDownSending();
+    WaitLoaded(qmp_);
+    multifd_.reset();
+    if (image_.has_fixed_offsets()) summary_.present = CountPresent(image_.contents());
+  }
+
+  // Backends with fresh memory, by both names that their blocks may have. QEMU fills ROMs by itself.
+  std::set<std::string> ZeroBlocks() const {
+    std::set<std::string> blocks;
+    for (const MemoryBackend& backend : backends_) {
+      if (!MayHoldData(backend)) blocks.insert({backend.id, "/objects/" + backend.id});
+    }
+    return blocks;
   }
 
   template <class Send>
@@ -286,14 +323,16 @@ class Restore {
   Progress& progress_;
   const Interrupt& interrupt_;
   std::vector<MemoryBackend> backends_;
-  std::vector<MappedBackend> ram_;  // where it is shared
+  std::string guest_uuid_;
+  std::vector<MappedBackend> ram_;          // where it is shared
+  std::optional<MultifdIncoming> multifd_;  // where QEMU listens for it
   RestoreSummary summary_;
 };
 
 }  // namespace
 
 std::string_view RestoreWayName(RestoreWay way) {
-  constexpr std::string_view kNames[] = {"memory", "native", "stream"};
+  constexpr std::string_view kNames[] = {"memory", "native", "multifd", "stream"};
   return kNames[static_cast<int>(way)];
 }
 

@@ -14,16 +14,18 @@ namespace vmsave {
 
 // How the guest's RAM gets into QEMU.
 enum class RestoreWay {
-  kMemory,  // it lies in a shared backend: vmsave reads the pages into it
-  kNative,  // QEMU reads the image itself (mapped-ram)
-  kStream,  // as the legacy stream
+  kMemory,   // it lies in a shared backend: vmsave reads the pages into it
+  kNative,   // QEMU reads the image itself (mapped-ram)
+  kMultifd,  // as a stream whose pages come over parallel channels beside it
+  kStream,   // as the legacy stream
 };
 
 std::string_view RestoreWayName(RestoreWay way);
 
 struct RestoreOptions {
   // Else the first that works, in the order above; but kNative, where nobody looks at a page's checksum, only for
-  // images that have none, or where the caller has checked them or does not want it.
+  // images that have none, or where the caller has checked them or does not want it; and kMultifd only with more than
+  // one channel.
   std::optional<RestoreWay> way;
   ReadOptions read;
   PageChecks checks = PageChecks::kOn;  // of pages that pass through this process

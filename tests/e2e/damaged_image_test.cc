@@ -170,7 +170,7 @@ class DamagedPageTest : public EachQemuTest {
 
   void ExpectNoGuest(const std::string& way) const {
     GuestShape shape = shape_;
-    if (way == "stream") shape.ram = Ram::kPrivate;
+    if (way != "memory") shape.ram = Ram::kPrivate;
     const Guest restored(files_, "restored-" + way, shape);
     EXPECT_TRUE(Refused(Restore(restored, {"--via", way}), 3, "pc.ram"));
     EXPECT_TRUE(restored.Processes().empty());
@@ -188,6 +188,10 @@ TEST_P(DamagedPageTest, IsFoundOnItsWayIntoMemory) {
 
 TEST_P(DamagedPageTest, IsFoundOnItsWayIntoTheStream) {
   ExpectNoGuest("stream");
+}
+
+TEST_P(DamagedPageTest, IsFoundOnItsWayIntoAChannel) {
+  ExpectNoGuest("multifd");
 }
 
 TEST_P(DamagedPageTest, IsFoundByFullVerificationBeforeQemuIsStarted) {

@@ -208,6 +208,7 @@ INSTANTIATE_TEST_SUITE_P(Both, InterruptedRestoreTest, testing::Values(WhichQemu
 TEST_P(InterruptedRestoreTest, CtrlCLeavesNoQemu) {
   ExpectNothingLeft({"--via", "memory", "--parallel", "1"}, SIGINT);
   ExpectNothingLeft({"--via", "stream", "--parallel", "1"}, SIGINT);
+  ExpectNothingLeft({"--via", "multifd", "--parallel", "2"}, SIGINT);
 
   EXPECT_TRUE(Succeeded(RunToEnd({VMIMAGE_PROGRAM, "verify", ImagePath()})));
 }
@@ -220,13 +221,15 @@ TEST_P(InterruptedRestoreTest, TerminationLeavesNoQemu) {
 }
 
 TEST_P(InterruptedRestoreTest, DeathOfQemuIsAnError) {
-  Guest restored(files_, "restored", shape_);
-  ProgramRun restore(VmrestoreCommand(restored, {"--via", "stream", ImagePath()}));
-  WaitUntil("the load", [&] { return restore.Ended() || BytesOnDisk(restored.ram_path()) > 20 * kMiB; });
+  for (const std::string way : {"stream", "multifd"}) {
+    Guest restored(files_, "restored-" + way, shape_);
+    ProgramRun restore(VmrestoreCommand(restored, {"--via", way, "--parallel", "2", ImagePath()}));
+    WaitUntil("the load", [&] { return restore.Ended() || BytesOnDisk(restored.ram_path()) > 20 * kMiB; });
 
-  restored.Kill();
+    restored.Kill();
 
-  EXPECT_TRUE(Refused(restore.Wait(), 1, "vmrestore: "));
+    EXPECT_TRUE(Refused(restore.Wait(), 1, "vmrestore: "));
+  }
 }
 
 }  // namespace

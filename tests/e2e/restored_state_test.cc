@@ -119,12 +119,12 @@ class RestoredMemoryTest : public RestoredStateTest {
     ::sync();
   }
 
-  void ExpectExactlyTheSavedMemory(const std::string& version) {
+  void ExpectExactlyTheSavedMemory(const std::string& version, const std::string& way) {
     ASSERT_TRUE(Succeeded(Save(*saved_, {"--after", "pause", "--image-version", version})));
     const std::string memory = ReadWholeFile(saved_->ram_path());
     FillWithOtherThings(restored_->ram_path());
 
-    ASSERT_TRUE(Succeeded(RestoreWithSocket({"--via", "memory", "--paused"})));
+    ASSERT_TRUE(Succeeded(RestoreWithSocket({"--via", way, "--paused"})));
 
     EXPECT_TRUE(ReadWholeFile(restored_->ram_path()) == memory);
     restored_->Connect()->Execute("cont");
@@ -155,22 +155,30 @@ TEST_P(RestoredMemoryTest, FileThatHeldOtherThingsIsNotLeftToQemu) {
 
   EXPECT_TRUE(Refused(Restore(*restored_, {"--via", "native"}), 1, "--via native does not work here"));
 
-  std::vector<std::string> command = VmrestoreCommand(*restored_, {"--detach", ImagePath()});
+  std::vector<std::string> command = VmrestoreCommand(*restored_, {"--detach", "--parallel", "2", ImagePath()});
   for (std::string& argument : command) {
     if (const std::size_t at = argument.find("share=on"); at != std::string::npos) argument.replace(at, 8, "share=off");
   }
   const Outcome outcome = RunToEnd(command);
   EXPECT_TRUE(Succeeded(outcome));
-  EXPECT_NE(outcome.err.find("via stream"), std::string::npos) << outcome.err;
+  EXPECT_NE(outcome.err.find("via multifd"), std::string::npos) << outcome.err;
   EXPECT_TRUE(GoesOn(*restored_));
 }
 
 TEST_P(RestoredMemoryTest, Version3ReplacesAllThatTheFileHeldBefore) {
-  ExpectExactlyTheSavedMemory("3");
+  ExpectExactlyTheSavedMemory("3", "memory");
+}
+
+TEST_P(RestoredMemoryTest, Version3ReplacesItOverParallelChannelsToo) {
+  ExpectExactlyTheSavedMemory("3", "multifd");
 }
 
 TEST_P(RestoredMemoryTest, Version2ReplacesAllThatTheFileHeldBefore) {
-  ExpectExactlyTheSavedMemory("2");
+  ExpectExactlyTheSavedMemory("2", "memory");
+}
+
+TEST_P(RestoredMemoryTest, Version2ReplacesItOverParallelChannelsToo) {
+  ExpectExactlyTheSavedMemory("2", "multifd");
 }
 
 TEST_P(RestoredMemoryTest, AbsentPagesBecomeHolesAgain) {

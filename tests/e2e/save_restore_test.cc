@@ -1,6 +1,8 @@
 // The main job, in every combination: a guest is saved and goes on elsewhere, its memory intact.
 #include <filesystem>
 #include <ostream>
+#include <span>
+#include <tuple>
 
 #include "tests/e2e/end_to_end_test.h"
 
@@ -134,20 +136,61 @@ std::vector<Journey> EachOtherWayIn() {
   return journeys;
 }
 
+GuestShape NewestMachine(Ram ram) {
+  GuestShape shape = Shape(WhichQemu::kNew, ram);
+  shape.machine = "pc-i440fx-10.0";
+  return shape;
+}
+
+Journey OverMultifd(const std::string& name, const GuestShape& saved, const GuestShape& restored,
+                    const std::string& version, const std::string& channels) {
+  return {name, saved, restored, {"--image-version", version}, {"--via", "multifd", "--parallel", channels}, "multifd"};
+}
+
+// With both QEMUs, and with machine types of both kinds of synchronisation.
+std::vector<Journey> OverParallelChannels() {
+  const std::tuple<std::string, GuestShape, GuestShape> guests[] = {
+      {"Old", Shape(WhichQemu::kOld, Ram::kFile), Shape(WhichQemu::kOld, Ram::kPrivate)},
+      {"New", Shape(WhichQemu::kNew, Ram::kFile), Shape(WhichQemu::kNew, Ram::kPrivate)},
+      {"NewestMachine", NewestMachine(Ram::kFile), NewestMachine(Ram::kPrivate)},
+      {"IntoOldsSharedMemory", Shape(WhichQemu::kNew, Ram::kFile), Shape(WhichQemu::kOld, Ram::kMemfd)},
+      {"IntoNewestsSharedMemory", NewestMachine(Ram::kFile), NewestMachine(Ram::kMemfd)},
+      {"OddSize", Shape(WhichQemu::kNew, Ram::kFile, kOddSize), Shape(WhichQemu::kNew, Ram::kPrivate, kOddSize)},
+      {"TwoBlocks", Shape(WhichQemu::kNew, Ram::kTwoBlocks), Shape(WhichQemu::kOld, Ram::kTwoBlocks)}};
+  std::vector<Journey> journeys;
+  for (const auto& [name, saved, restored] : guests) {
+    for (const std::string version : {"2", "3"}) {
+      journeys.push_back(OverMultifd(name + "Version" + version, saved, restored, version, "4"));
+    }
+  }
+  for (const auto& [name, saved, restored] : std::span(guests).first(3)) {
+    journeys.push_back(OverMultifd(name + "OneChannel", saved, restored, "3", "1"));
+  }
+  Journey bypass =
+      OverMultifd("Bypass", Shape(WhichQemu::kNew, Ram::kFile), Shape(WhichQemu::kNew, Ram::kPrivate), "3", "4");
+  bypass.restore_options.emplace_back("--bypass-cache");
+  journeys.push_back(bypass);
+  return journeys;
+}
+
 std::vector<Journey> AutomaticWays() {
   Journey native = Between("NewPrivateTakesNative", Shape(WhichQemu::kNew, Ram::kFile),
                            Shape(WhichQemu::kNew, Ram::kPrivate), "3", "native");
   Journey stream = Between("OldPrivateTakesStream", Shape(WhichQemu::kNew, Ram::kFile),
                            Shape(WhichQemu::kOld, Ram::kPrivate), "3", "stream");
+  Journey multifd = stream;
+  multifd.name = "OldPrivateTakesMultifdWithMoreThanOneChannel";
+  multifd.via = "multifd";
   Journey newest = WithinMemory("NewestMachineByItsAlias", Shape(WhichQemu::kNew, Ram::kFile), "3");
   newest.saved.machine = newest.restored.machine = "q35";
   Journey checked = native;
-  checked.name = "NewPrivateTakesStreamForItsChecksums";
-  checked.via = "stream";
-  checked.restore_options.clear();
+  checked.name = "NewPrivateTakesMultifdForItsChecksums";
+  checked.via = "multifd";
+  checked.restore_options = {"--parallel", "2"};
   native.restore_options = {"--verify", "full"};
-  stream.restore_options.clear();
-  return {native, checked, stream, newest};
+  stream.restore_options = {"--parallel", "1"};
+  multifd.restore_options = {"--parallel", "2"};
+  return {native, checked, stream, multifd, newest};
 }
 
 std::string NameOf(const testing::TestParamInfo<Journey>& info) {
@@ -157,6 +200,7 @@ std::string NameOf(const testing::TestParamInfo<Journey>& info) {
 INSTANTIATE_TEST_SUITE_P(Ram, SaveRestoreTest, testing::ValuesIn(EachKindOfRam()), NameOf);
 INSTANTIATE_TEST_SUITE_P(Engine, SaveRestoreTest, testing::ValuesIn(EachEngineAndCacheUse()), NameOf);
 INSTANTIATE_TEST_SUITE_P(Way, SaveRestoreTest, testing::ValuesIn(EachOtherWayIn()), NameOf);
+INSTANTIATE_TEST_SUITE_P(Multifd, SaveRestoreTest, testing::ValuesIn(OverParallelChannels()), NameOf);
 INSTANTIATE_TEST_SUITE_P(Auto, SaveRestoreTest, testing::ValuesIn(AutomaticWays()), NameOf);
 
 }  // namespace

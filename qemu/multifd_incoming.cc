@@ -1,0 +1,156 @@
+#include "qemu/multifd_incoming.h"
+
+#include <fmt/format.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <fstream>
+#include <optional>
+#include <set>
+
+namespace vmsave {
+namespace {
+
+constexpr std::string_view kCapability = "multifd";
+constexpr std::string_view kSocketName = "incoming";
+constexpr int kRetryMs = 10;
+
+struct User {
+  uid_t user;
+  gid_t group;
+};
+
+// Whom the process acts as: the second number of the lines Uid and Gid in /proc/PID/status (proc(5)). The owner of
+// /proc/PID is not it: root, for a process that gave up its rights.
+std::optional<User> UserOf(pid_t pid) {
+  std::ifstream status(fmt::format("/proc/{}/status", pid));
+  std::optional<uid_t> user;
+  for (std::string key; status >> key;) {
+    uid_t real = 0;
+    uid_t effective = 0;
+    if (key == "Uid:" && status >> real >> effective) user = effective;
+    if (key == "Gid:" && status >> real >> effective && user) return User{*user, effective};
+  }
+  return std::nullopt;
+}
+
+bool IsOtherUser(const std::optional<User>& qemu) {
+  return qemu && qemu->user != ::geteuid();
+}
+
+PrivateDirectory::Reach ReachOf(const std::optional<User>& qemu) {
+  return IsOtherUser(qemu) ? PrivateDirectory::Reach::kAnyUser : PrivateDirectory::Reach::kOwnUser;
+}
+
+// "00112233-4455-6677-8899-aabbccddeeff"; all zeros for a guest without one.
+std::array<std::byte, 16> ReadUuid(const std::string& text) {
+  std::array<std::byte, 16> uuid{};
+  std::size_t digits = 0;
+  for (const char c : text) {
+    if (c == '-') continue;
+    const std::size_t value = std::string_view("0123456789abcdef").find(c);
+    if (value == std::string_view::npos || digits == 2 * uuid.size()) {
+      throw Error(ErrorKind::kFailed, "cannot load the guest", fmt::format("QEMU's uuid {} is not one", text));
+    }
+    uuid[digits / 2] = uuid[digits / 2] << 4 | static_cast<std::byte>(value);
+    ++digits;
+  }
+  return uuid;
+}
+
+}  // namespace
+
+SyncAt MultifdSyncAt(const QemuVersion& version) {
+  const bool knows_flush = version.major > 8 || (version.major == 8 && version.minor >= 1);
+  return knows_flush ? SyncAt::kFlush : SyncAt::kEverySection;
+}
+
+std::string WhyNotMultifd(QmpClient& qmp) {
+  if (!QueryCapabilities(qmp).contains(std::string(kCapability))) {
+    return fmt::format("QEMU {}.{} has no multifd (4.0 has)", qmp.version().major, qmp.version().minor);
+  }
+  if (IsOtherUser(UserOf(qmp.peer_pid())) && ::geteuid() != 0) {
+    return "QEMU runs as another user, who cannot share a directory with this one";
+  }
+  return "";
+}
+
+MultifdIncoming::MultifdIncoming(QmpClient& qmp, unsigned channels, const Interrupt& interrupt)
+    : qmp_(qmp),
+      channels_(channels),
+      interrupt_(interrupt),
+      directory_(ReachOf(UserOf(qmp.peer_pid()))),
+      socket_path_(directory_.Path(kSocketName)) {
+  settings_.emplace(qmp, std::set{std::string(kCapability)}, OnFailure::kLeave);
+  try {
+    Listen();
+  } catch (...) {
+    settings_.reset();  // puts them back: this QEMU can still be used
+    throw;
+  }
+}
+
+void MultifdIncoming::Listen() {
+  const std::optional<User> qemu = UserOf(qmp_.peer_pid());
+  if (IsOtherUser(qemu)) directory_.GiveTo(qemu->user, qemu->group);
+  settings_->SetParameter("multifd-channels", channels_);
+  qmp_.Execute("migrate-incoming", {{"uri", "unix:" + socket_path_}});
+}
+
+void MultifdIncoming::Connect(const std::string& uuid) {
+  MultifdHello hello{.uuid = ReadUuid(uuid)};
+  for (unsigned i = 0; i <= channels_; ++i) {
+    sockets_.push_back(ConnectOnce());
+    CheckListener(sockets_.back());
+    sinks_.emplace_back(sockets_.back(), interrupt_);
+    if (i == 0) continue;
+    hello.channel = static_cast<std::uint8_t>(i - 1);
+    sinks_.back().Write(EncodeMultifdHello(hello));
+  }
+  ::unlink(socket_path_.c_str());
+}
+
+// Not blocking: with as many clients as QEMU has not come to yet it would wait for that, whatever the operator wants.
+FileDescriptor MultifdIncoming::ConnectOnce() const {
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  std::memcpy(&address.sun_path[0], socket_path_.data(), socket_path_.size());  // short enough: PrivateDirectory
+  FileDescriptor socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), "migration socket");
+  if (!socket.valid()) throw Error::FromErrno("cannot make a socket for the migration", errno);
+  while (::connect(socket.number(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0) {
+    if (errno != EAGAIN && errno != EINTR) throw Error::FromErrno("cannot connect to QEMU for the migration", errno);
+    ::poll(nullptr, 0, kRetryMs);
+    interrupt_.Check();
+  }
+  return socket;
+}
+
+// The pid of the process that listens. QMP's is 0 where QEMU's process cannot be seen from here, and then this is too.
+void MultifdIncoming::CheckListener(const FileDescriptor& socket) const {
+  ucred listener{};
+  socklen_t length = sizeof(listener);
+  if (::getsockopt(socket.number(), SOL_SOCKET, SO_PEERCRED, &listener, &length) != 0) {
+    throw Error::FromErrno("cannot tell who listens for the migration", errno);
+  }
+  if (listener.pid == qmp_.peer_pid()) return;
+  throw Error(ErrorKind::kFailed, "cannot load the guest",
+              fmt::format("process {} listens for it, but QMP is process {}'s", listener.pid, qmp_.peer_pid()),
+              "use --via stream");
+}
+
+MultifdReceiver MultifdIncoming::receiver() {
+  MultifdReceiver receiver{sinks_.front(), {}, MultifdSyncAt(qmp_.version())};
+  for (std::size_t i = 1; i < sinks_.size(); ++i) receiver.channels.push_back(&sinks_[i]);
+  return receiver;
+}
+
+void MultifdIncoming::ShutDownSending() {
+  ::shutdown(sockets_.front().number(), SHUT_WR);
+}
+
+}  // namespace vmsave

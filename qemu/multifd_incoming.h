@@ -1,0 +1,61 @@
+// A QEMU that takes a guest over multifd: it listens on a socket of its own, and is connected to several times.
+#pragma once
+
+#include <sys/types.h>
+
+#include <deque>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "format/multifd_packet.h"
+#include "io/private_directory.h"
+#include "qemu/migration_settings.h"
+#include "qemu/qmp_client.h"
+#include "qemu/socket_sink.h"
+#include "reader/multifd_sender.h"
+
+namespace vmsave {
+
+// QEMU counts channels in a byte (parameter multifd-channels: 1..255).
+inline constexpr unsigned kMaxMultifdChannels = 255;
+
+// At what a QEMU of that version synchronises its channels.
+SyncAt MultifdSyncAt(const QemuVersion& version);
+
+// Why QEMU cannot be given a guest over multifd; empty if it can, as far as can be seen without trying.
+std::string WhyNotMultifd(QmpClient& qmp);
+
+class MultifdIncoming {
+ public:
+  // QEMU listens then, in a directory that only it and this process can enter. Throws QmpError where it does not: it
+  // can be given the guest in another way. REQUIRES: WhyNotMultifd(qmp) is empty, channels <= kMaxMultifdChannels.
+  MultifdIncoming(QmpClient& qmp, unsigned channels, const Interrupt& interrupt);
+
+  // Connects the main stream, then the channels, each with its hello: QEMU < 8.0 takes the first connection for the
+  // main stream, a newer one looks at what it is sent. `uuid`: the guest's as QMP tells it, empty if it has none.
+  // Throws Error{kFailed} where another process than the one behind QMP listens.
+  void Connect(const std::string& uuid);
+
+  // REQUIRES: Connect was called.
+  MultifdReceiver receiver();
+
+  // The end of the main stream.
+  void ShutDownSending();
+
+ private:
+  void Listen();
+  FileDescriptor ConnectOnce() const;
+  void CheckListener(const FileDescriptor& socket) const;
+
+  QmpClient& qmp_;
+  unsigned channels_;
+  const Interrupt& interrupt_;
+  std::optional<MigrationSettings> settings_;
+  PrivateDirectory directory_;
+  std::string socket_path_;
+  std::deque<FileDescriptor> sockets_;  // of the main stream, then of the channels
+  std::deque<SocketSink> sinks_;        // likewise
+};
+
+}  // namespace vmsave
