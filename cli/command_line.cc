@@ -50,10 +50,14 @@ std::string Table(std::string_view title, const std::vector<Entry>& entries) {
 }
 
 Entry EntryOf(const CLI::Option& option) {
-  const std::string type = option.get_type_size() > 0 ? " " + option.get_type_name() : "";
   std::string names = option.get_name(/*positional=*/false, /*all_options=*/true);
+  if (const std::size_t brace = names.find('{'); brace != std::string::npos) {
+    // A flag that may be given a value: CLI11 shows the one that it stands for.
+    return {names.substr(0, brace) + option.get_type_name(), option.get_description()};
+  }
   if (const std::size_t comma = names.find(','); comma != std::string::npos) names.insert(comma + 1, " ");
-  return {names + type, option.get_description()};
+  if (option.get_type_size() > 0) names += " " + option.get_type_name();
+  return {names, option.get_description()};
 }
 
 // In the order in which they were added, but --help and --version, which CLI11 has first, last.

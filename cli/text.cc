@@ -54,6 +54,7 @@ std::string FormatRate(ByteCount bytes, double seconds) {
 }
 
 std::string FormatSeconds(double seconds) {
+  if (seconds < 0.1) return fmt::format("{} ms", std::llround(seconds * 1000));
   if (seconds < 100) return fmt::format("{:.2f} s", seconds);
   const auto whole = static_cast<std::uint64_t>(std::llround(seconds));
   return fmt::format("{} min {} s", whole / 60, whole % 60);

@@ -17,7 +17,7 @@ std::string FormatPart(ByteCount part, ByteCount whole);
 // "1.9 GiB/s"; "-" where no time has passed.
 std::string FormatRate(ByteCount bytes, double seconds);
 
-// "1.61 s", "2 min 5 s".
+// "7 ms", "1.61 s", "2 min 5 s".
 std::string FormatSeconds(double seconds);
 
 // "4096", "64K", "512M", "2G", "1T", also "2GiB": powers of 1024. Throws UsageError naming `what`.

@@ -80,6 +80,7 @@ void AddOptions(CLI::App& app, Options& options) {
                "image is the guest at the end. --live=snapshot: the image is the guest at the beginning, which stands "
                "still for milliseconds")
       ->check(OneOf({"precopy", "snapshot"}))
+      ->disable_flag_override(false)
       ->type_name("[=HOW]");
   app.add_option("--image-version", options.image_version,
                  "2 (legacy stream, any host restores it) or 3 (fixed offsets, checksums); default: "

@@ -26,6 +26,7 @@ TEST(TextTest, RateOfNoTimeIsNotANumber) {
 }
 
 TEST(TextTest, LongTimesAreToldInMinutes) {
+  EXPECT_EQ(FormatSeconds(0.0073), "7 ms");
   EXPECT_EQ(FormatSeconds(1.614), "1.61 s");
   EXPECT_EQ(FormatSeconds(125), "2 min 5 s");
 }
