@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <poll.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -47,6 +48,16 @@ PrivateDirectory::Reach ReachOf(const std::optional<User>& qemu) {
   return IsOtherUser(qemu) ? PrivateDirectory::Reach::kAnyUser : PrivateDirectory::Reach::kOwnUser;
 }
 
+// Whether a path means the same directory to the process as to this one. False where that cannot be told.
+bool SeesDirectory(pid_t pid, const std::string& path) {
+  struct stat here {};
+  struct stat there {};
+  if (::stat(path.c_str(), &here) != 0 || ::stat(fmt::format("/proc/{}/root{}", pid, path).c_str(), &there) != 0) {
+    return false;
+  }
+  return here.st_dev == there.st_dev && here.st_ino == there.st_ino;
+}
+
 // "00112233-4455-6677-8899-aabbccddeeff"; all zeros for a guest without one.
 std::array<std::byte, 16> ReadUuid(const std::string& text) {
   std::array<std::byte, 16> uuid{};
@@ -74,9 +85,6 @@ std::string WhyNotMultifd(QmpClient& qmp) {
   if (!QueryCapabilities(qmp).contains(std::string(kCapability))) {
     return fmt::format("QEMU {}.{} has no multifd (4.0 has)", qmp.version().major, qmp.version().minor);
   }
-  if (IsOtherUser(UserOf(qmp.peer_pid())) && ::geteuid() != 0) {
-    return "QEMU runs as another user, who cannot share a directory with this one";
-  }
   return "";
 }
 
@@ -86,23 +94,26 @@ MultifdIncoming::MultifdIncoming(QmpClient& qmp, unsigned channels, const Interr
       interrupt_(interrupt),
       directory_(ReachOf(UserOf(qmp.peer_pid()))),
       socket_path_(directory_.Path(kSocketName)) {
-  settings_.emplace(qmp, std::set{std::string(kCapability)}, OnFailure::kLeave);
-  try {
-    Listen();
-  } catch (...) {
-    settings_.reset();  // puts them back: this QEMU can still be used
-    throw;
+  const std::optional<User> qemu = UserOf(qmp.peer_pid());
+  if (IsOtherUser(qemu)) directory_.GiveTo(qemu->user, qemu->group);
+  if (!SeesDirectory(qmp.peer_pid(), directory_.path())) {
+    throw Error(ErrorKind::kFailed, "cannot share a directory with QEMU",
+                fmt::format("it does not see {}, or it cannot be told whether it does", directory_.path()));
   }
 }
 
 void MultifdIncoming::Listen() {
-  const std::optional<User> qemu = UserOf(qmp_.peer_pid());
-  if (IsOtherUser(qemu)) directory_.GiveTo(qemu->user, qemu->group);
+  settings_.emplace(qmp_, std::set{std::string(kCapability)}, OnFailure::kLeave);
   settings_->SetParameter("multifd-channels", channels_);
-  qmp_.Execute("migrate-incoming", {{"uri", "unix:" + socket_path_}});
+  try {
+    qmp_.Execute("migrate-incoming", {{"uri", "unix:" + socket_path_}});
+  } catch (const QmpError& error) {
+    throw Error(ErrorKind::kFailed, "cannot load the guest", error.what(), "use --via stream");
+  }
 }
 
 void MultifdIncoming::Connect(const std::string& uuid) {
+  Listen();
   MultifdHello hello{.uuid = ReadUuid(uuid)};
   for (unsigned i = 0; i <= channels_; ++i) {
     sockets_.push_back(ConnectOnce());

@@ -23,18 +23,20 @@ inline constexpr unsigned kMaxMultifdChannels = 255;
 // At what a QEMU of that version synchronises its channels.
 SyncAt MultifdSyncAt(const QemuVersion& version);
 
-// Why QEMU cannot be given a guest over multifd; empty if it can, as far as can be seen without trying.
+// Why QEMU cannot be given a guest over multifd; empty if it can, as far as it tells.
 std::string WhyNotMultifd(QmpClient& qmp);
 
 class MultifdIncoming {
  public:
-  // QEMU listens then, in a directory that only it and this process can enter. Throws QmpError where it does not: it
-  // can be given the guest in another way. REQUIRES: WhyNotMultifd(qmp) is empty, channels <= kMaxMultifdChannels.
+  // Makes the directory for QEMU's socket, which only it and this process can enter. Throws Error{kFailed} where QEMU
+  // would not reach it (another user's, in a container); QEMU was asked for nothing then, and another way will do.
+  // REQUIRES: WhyNotMultifd(qmp) is empty, channels <= kMaxMultifdChannels.
   MultifdIncoming(QmpClient& qmp, unsigned channels, const Interrupt& interrupt);
 
-  // Connects the main stream, then the channels, each with its hello: QEMU < 8.0 takes the first connection for the
-  // main stream, a newer one looks at what it is sent. `uuid`: the guest's as QMP tells it, empty if it has none.
-  // Throws Error{kFailed} where another process than the one behind QMP listens.
+  // Lets QEMU listen, and connects the main stream, then the channels, each with its hello: QEMU < 8.0 takes the first
+  // connection for the main stream, a newer one looks at what it is sent. `uuid`: the guest's as QMP tells it, empty if
+  // it has none. Throws Error{kFailed} where QEMU does not listen (QEMU 10.0 takes no guest in any other way after
+  // that), or another process than the one behind QMP does.
   void Connect(const std::string& uuid);
 
   // REQUIRES: Connect was called.
@@ -51,11 +53,11 @@ class MultifdIncoming {
   QmpClient& qmp_;
   unsigned channels_;
   const Interrupt& interrupt_;
-  std::optional<MigrationSettings> settings_;
   PrivateDirectory directory_;
   std::string socket_path_;
-  std::deque<FileDescriptor> sockets_;  // of the main stream, then of the channels
-  std::deque<SocketSink> sinks_;        // likewise
+  std::optional<MigrationSettings> settings_;  // from Connect on
+  std::deque<FileDescriptor> sockets_;         // of the main stream, then of the channels
+  std::deque<SocketSink> sinks_;               // likewise
 };
 
 }  // namespace vmsave

@@ -172,7 +172,8 @@ class Restore {
     try {
       multifd_.emplace(qmp_, channels, interrupt_);
       return "";
-    } catch (const QmpError& error) {
+    } catch (const Error& error) {
+      if (error.kind() != ErrorKind::kFailed) throw;
       return error.what();
     }
   }
