@@ -3,15 +3,12 @@
 #include <fmt/format.h>
 #include <poll.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
 #include <array>
 #include <cerrno>
 #include <cstring>
-#include <fstream>
-#include <optional>
 #include <set>
 
 namespace vmsave {
@@ -20,43 +17,6 @@ namespace {
 constexpr std::string_view kCapability = "multifd";
 constexpr std::string_view kSocketName = "incoming";
 constexpr int kRetryMs = 10;
-
-struct User {
-  uid_t user;
-  gid_t group;
-};
-
-// Whom the process acts as: the second number of the lines Uid and Gid in /proc/PID/status (proc(5)). The owner of
-// /proc/PID is not it: root, for a process that gave up its rights.
-std::optional<User> UserOf(pid_t pid) {
-  std::ifstream status(fmt::format("/proc/{}/status", pid));
-  std::optional<uid_t> user;
-  for (std::string key; status >> key;) {
-    uid_t real = 0;
-    uid_t effective = 0;
-    if (key == "Uid:" && status >> real >> effective) user = effective;
-    if (key == "Gid:" && status >> real >> effective && user) return User{*user, effective};
-  }
-  return std::nullopt;
-}
-
-bool IsOtherUser(const std::optional<User>& qemu) {
-  return qemu && qemu->user != ::geteuid();
-}
-
-PrivateDirectory::Reach ReachOf(const std::optional<User>& qemu) {
-  return IsOtherUser(qemu) ? PrivateDirectory::Reach::kAnyUser : PrivateDirectory::Reach::kOwnUser;
-}
-
-// Whether a path means the same directory to the process as to this one. False where that cannot be told.
-bool SeesDirectory(pid_t pid, const std::string& path) {
-  struct stat here {};
-  struct stat there {};
-  if (::stat(path.c_str(), &here) != 0 || ::stat(fmt::format("/proc/{}/root{}", pid, path).c_str(), &there) != 0) {
-    return false;
-  }
-  return here.st_dev == there.st_dev && here.st_ino == there.st_ino;
-}
 
 // "00112233-4455-6677-8899-aabbccddeeff"; all zeros for a guest without one.
 std::array<std::byte, 16> ReadUuid(const std::string& text) {
@@ -92,14 +52,9 @@ MultifdIncoming::MultifdIncoming(QmpClient& qmp, unsigned channels, const Interr
     : qmp_(qmp),
       channels_(channels),
       interrupt_(interrupt),
-      directory_(ReachOf(UserOf(qmp.peer_pid()))),
+      directory_(qmp),
       socket_path_(directory_.Path(kSocketName)) {
-  const std::optional<User> qemu = UserOf(qmp.peer_pid());
-  if (IsOtherUser(qemu)) directory_.GiveTo(qemu->user, qemu->group);
-  if (!SeesDirectory(qmp.peer_pid(), directory_.path())) {
-    throw Error(ErrorKind::kFailed, "cannot share a directory with QEMU",
-                fmt::format("it does not see {}, or it cannot be told whether it does", directory_.path()));
-  }
+  directory_.LetQemuIn();
 }
 
 void MultifdIncoming::Listen() {
@@ -154,10 +109,10 @@ void MultifdIncoming::CheckListener(const FileDescriptor& socket) const {
               "use --via stream");
 }
 
-MultifdReceiver MultifdIncoming::receiver() {
-  MultifdReceiver receiver{sinks_.front(), {}, MultifdSyncAt(qmp_.version())};
-  for (std::size_t i = 1; i < sinks_.size(); ++i) receiver.channels.push_back(&sinks_[i]);
-  return receiver;
+MultifdTarget MultifdIncoming::target() {
+  MultifdTarget target{sinks_.front(), {}, MultifdSyncAt(qmp_.version())};
+  for (std::size_t i = 1; i < sinks_.size(); ++i) target.channels.push_back(&sinks_[i]);
+  return target;
 }
 
 void MultifdIncoming::ShutDownSending() {

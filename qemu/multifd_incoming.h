@@ -1,24 +1,19 @@
 // A QEMU that takes a guest over multifd: it listens on a socket of its own, and is connected to several times.
 #pragma once
 
-#include <sys/types.h>
-
 #include <deque>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "format/multifd_packet.h"
-#include "io/private_directory.h"
 #include "qemu/migration_settings.h"
+#include "qemu/qemu_directory.h"
 #include "qemu/qmp_client.h"
 #include "qemu/socket_sink.h"
 #include "reader/multifd_sender.h"
 
 namespace vmsave {
-
-// QEMU counts channels in a byte (parameter multifd-channels: 1..255).
-inline constexpr unsigned kMaxMultifdChannels = 255;
 
 // At what a QEMU of that version synchronises its channels.
 SyncAt MultifdSyncAt(const QemuVersion& version);
@@ -40,7 +35,7 @@ class MultifdIncoming {
   void Connect(const std::string& uuid);
 
   // REQUIRES: Connect was called.
-  MultifdReceiver receiver();
+  MultifdTarget target();
 
   // The end of the main stream.
   void ShutDownSending();
@@ -53,7 +48,7 @@ class MultifdIncoming {
   QmpClient& qmp_;
   unsigned channels_;
   const Interrupt& interrupt_;
-  PrivateDirectory directory_;
+  QemuDirectory directory_;
   std::string socket_path_;
   std::optional<MigrationSettings> settings_;  // from Connect on
   std::deque<FileDescriptor> sockets_;         // of the main stream, then of the channels

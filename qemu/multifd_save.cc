@@ -1,6 +1,7 @@
 // The guest's RAM over the channels of a multifd migration.
 #include <algorithm>
 
+#include "format/multifd_packet.h"
 #include "qemu/multifd_receiver.h"
 #include "qemu/save_job.h"
 

@@ -2,9 +2,7 @@
 
 #include <fmt/format.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/un.h>
-#include <unistd.h>
 
 #include <array>
 #include <cerrno>
@@ -22,18 +20,6 @@ constexpr std::string_view kSocketName = "migration";
 constexpr std::string_view kCannotReceive = "cannot receive the guest's migration";
 constexpr int kCheckMs = 100;
 constexpr auto kConnectTimeout = std::chrono::seconds(30);
-
-// Who QEMU runs as; nothing where that cannot be seen.
-std::optional<struct stat> OwnerOf(pid_t process) {
-  struct stat status {};
-  if (process <= 0 || ::stat(fmt::format("/proc/{}", process).c_str(), &status) != 0) return std::nullopt;
-  return status;
-}
-
-PrivateDirectory::Reach ReachOf(pid_t process) {
-  const auto owner = OwnerOf(process);
-  return owner && owner->st_uid != ::geteuid() ? PrivateDirectory::Reach::kAnyUser : PrivateDirectory::Reach::kOwnUser;
-}
 
 FileDescriptor Listen(const std::string& path) {
   FileDescriptor listener(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), path);
@@ -70,13 +56,8 @@ std::uint32_t PeekMagic(const FileDescriptor& connection, const Interrupt& inter
 }  // namespace
 
 MultifdListener::MultifdListener(const QmpClient& qmp)
-    : qemu_(qmp.peer_pid()), directory_(ReachOf(qemu_)), socket_(Listen(directory_.Path(kSocketName))) {
-  const auto owner = OwnerOf(qemu_);
-  if (!owner || owner->st_uid == ::geteuid()) return;
-  if (::chown(directory_.Path(kSocketName).c_str(), owner->st_uid, owner->st_gid) != 0) {
-    throw Error::FromErrno("cannot let QEMU's user connect", errno, "run as the user of QEMU, or as root");
-  }
-  directory_.GiveTo(owner->st_uid, owner->st_gid);
+    : qemu_(qmp.peer_pid()), directory_(qmp), socket_(Listen(directory_.Path(kSocketName))) {
+  directory_.LetQemuIn(kSocketName);
 }
 
 std::string MultifdListener::uri() const {

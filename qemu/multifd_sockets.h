@@ -5,8 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "io/private_directory.h"
-#include "qemu/qmp_client.h"
+#include "qemu/qemu_directory.h"
 
 namespace vmsave {
 
@@ -18,7 +17,7 @@ struct MultifdSockets {
 // A unix socket in a private directory, which nobody but QEMU can reach.
 class MultifdListener {
  public:
-  // Throws Error{kFailed}.
+  // Throws Error{kFailed}, as QemuDirectory does.
   explicit MultifdListener(const QmpClient& qmp);
 
   // For `migrate`.
@@ -35,7 +34,7 @@ class MultifdListener {
   void CheckPeer(const FileDescriptor& connection) const;
 
   pid_t qemu_;  // 0 where it is not known
-  PrivateDirectory directory_;
+  QemuDirectory directory_;
   FileDescriptor socket_;
 };
 

@@ -2,6 +2,7 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 
+#include "format/multifd_packet.h"
 #include "format/page_hash.h"
 #include "qemu/save_job.h"
 #include "reader/file_source.h"

@@ -14,8 +14,6 @@
 
 namespace vmsave {
 
-inline constexpr unsigned kMaxMultifdChannels = 255;  // QEMU counts them in a byte
-
 // What holds a migration of a running guest in bounds. Without them QEMU's own setting for the downtime holds, and
 // there is no limit to the rest.
 struct MigrationLimits {

@@ -15,6 +15,7 @@
 #include "qemu/migration_settings.h"
 #include "qemu/migration_status.h"
 #include "qemu/multifd_incoming.h"
+#include "qemu/socket_sink.h"
 #include "reader/memory_loader.h"
 #include "reader/stream_sender.h"
 
@@ -253,9 +254,9 @@ class Restore {
 
   void LoadOverMultifd() {
     multifd_->Connect(guest_uuid_);
-    MultifdReceiver receiver = multifd_->receiver();
-    receiver.zero_blocks = ZeroBlocks();
-    SendImageOverMultifd(image_, receiver, options_.read, options_.checks, progress_, interrupt_);
+    MultifdTarget target = multifd_->target();
+    target.zero_blocks = ZeroBlocks();
+    SendImageOverMultifd(image_, target, options_.read, options_.checks, progress_, interrupt_);
     multifd_->ShutDownSending();
     WaitLoaded(qmp_);
     multifd_.reset();
@@ -276,7 +277,7 @@ class Restore {
     const MigrationSettings settings(qmp_, {}, OnFailure::kLeave);
     MigrationChannel channel(qmp_);
     qmp_.Execute("migrate-incoming", {{"uri", channel.uri()}});
-    ChannelSink sink(channel, interrupt_);
+    SocketSink sink(channel.socket(), interrupt_);
     send(sink);
     channel.ShutDownSending();
     WaitLoaded(qmp_);

@@ -7,6 +7,7 @@
 
 #include "format/qemu_stream.h"
 #include "qemu/migration_settings.h"
+#include "qemu/qemu_directory.h"
 
 namespace vmsave {
 namespace {
@@ -64,7 +65,7 @@ class Chooser {
       case SaveSource::kQemu:
         return WhyNotQemu();
       case SaveSource::kMultifd:
-        return HasCapability("multifd") ? "" : Version() + " has no multifd (4.0 has)";
+        return WhyNotMultifd();
       case SaveSource::kStream:
         break;
     }
@@ -87,6 +88,16 @@ class Chooser {
     if (!HasCapability(std::string(kMappedRamCapability))) return Version() + " cannot write fixed offsets (9.0 can)";
     if (!HasMigrationParameter(qmp_, "direct-io")) return Version() + " cannot be given a file opened twice (9.1 can)";
     return "";
+  }
+
+  std::string WhyNotMultifd() {
+    if (!HasCapability("multifd")) return Version() + " has no multifd (4.0 has)";
+    try {
+      const QemuDirectory for_its_sockets(qmp_);
+      return "";
+    } catch (const Error& error) {
+      return error.what();
+    }
   }
 
   bool HasCapability(const std::string& name) { return QueryCapabilities(qmp_).contains(name); }

@@ -216,7 +216,7 @@ void SendStream(const Image& image, const std::set<std::string>& zero_blocks, Mu
 
 }  // namespace
 
-void SendImageOverMultifd(const Image& image, const MultifdReceiver& receiver, const ReadOptions& options,
+void SendImageOverMultifd(const Image& image, const MultifdTarget& receiver, const ReadOptions& options,
                           PageChecks checks, Progress& progress, const Interrupt& interrupt) {
   image.RefuseCompressed();
   MultifdLink link(receiver.main, receiver.channels, receiver.sync_at);

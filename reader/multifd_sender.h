@@ -11,7 +11,7 @@
 namespace vmsave {
 
 // Where a QEMU takes an image. The channels' hellos have been sent.
-struct MultifdReceiver {
+struct MultifdTarget {
   ByteSink& main;
   std::vector<ByteSink*> channels;  // used by one thread each, all of them at once
   SyncAt sync_at = SyncAt::kFlush;
@@ -25,7 +25,7 @@ struct MultifdReceiver {
 // it and deals its pages to the channels; a page that comes again waits until the one before is in its place. A
 // compressed image is refused. `options.channels` is not looked at: there are as many as the receiver has. Throws
 // Error{kDamaged}, Error{kFailed}, Error{kInterrupted}; the receiver has then not been sent the device state.
-void SendImageOverMultifd(const Image& image, const MultifdReceiver& receiver, const ReadOptions& options,
+void SendImageOverMultifd(const Image& image, const MultifdTarget& receiver, const ReadOptions& options,
                           PageChecks checks, Progress& progress, const Interrupt& interrupt);
 
 }  // namespace vmsave

@@ -129,7 +129,7 @@ TEST_F(UsageTest, WrongUsageOfVmrestore) {
   EXPECT_TRUE(IsWrongUsage(VMRESTORE_PROGRAM, {"--no-such-option", "vm.sav", "--", "qemu"},
                            "unknown option: --no-such-option"));
   EXPECT_TRUE(IsWrongUsage(VMRESTORE_PROGRAM, {"--via", "magic", "vm.sav", "--", "qemu"},
-                           "--via: \"magic\" is none of auto, memory, native, stream"));
+                           "--via: \"magic\" is none of auto, memory, native, multifd, stream"));
   EXPECT_TRUE(IsWrongUsage(VMRESTORE_PROGRAM, {"vm.sav", "other.sav", "--", "qemu"}, "unexpected argument: other.sav"));
 }
 

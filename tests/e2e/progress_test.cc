@@ -46,7 +46,7 @@ TEST_F(ProgressTest, SummaryTellsWhatWasSaved) {
 
   ASSERT_TRUE(Succeeded(save));
   const std::regex summary(R"(saved vm1: 64\.\d MiB RAM, \d+\.\d MiB written, \d+\.\d MiB zero, \d+\.\d\d s \(.*/s\), )"
-                           R"(guest paused \d+\.\d\d s, QEMU ended\n)");
+                           R"(guest paused \d+(\.\d\d s| ms), QEMU ended, from memory\n)");
   EXPECT_TRUE(std::regex_match(save.out, summary)) << save.out;
 }
 
@@ -54,11 +54,11 @@ TEST_F(ProgressTest, SummaryTellsWhatBecameOfTheGuest) {
   const auto ending_of = [this](const std::string& after) {
     const Outcome save = Save(*saved_, {"--force", "--after", after});
     EXPECT_TRUE(Succeeded(save));
-    return save.out.substr(save.out.rfind(", "));
+    return save.out.substr(save.out.rfind(", guest "));
   };
 
-  EXPECT_EQ(ending_of("resume"), ", guest runs on\n");
-  EXPECT_EQ(ending_of("pause"), ", guest stays paused\n");
+  EXPECT_EQ(ending_of("resume"), ", guest runs on, from memory\n");
+  EXPECT_EQ(ending_of("pause"), ", guest stays paused, from memory\n");
 }
 
 TEST_F(ProgressTest, SummaryTellsThatAPausedGuestIsNotResumed) {
@@ -67,7 +67,7 @@ TEST_F(ProgressTest, SummaryTellsThatAPausedGuestIsNotResumed) {
   const Outcome save = Save(*saved_, {"--after", "resume"});
 
   ASSERT_TRUE(Succeeded(save));
-  EXPECT_NE(save.out.find("guest paused 0.00 s, guest stays paused\n"), std::string::npos) << save.out;
+  EXPECT_NE(save.out.find("guest paused 0 ms, guest stays paused, from memory\n"), std::string::npos) << save.out;
 }
 
 TEST_F(ProgressTest, RestoreTellsTheWayItTook) {

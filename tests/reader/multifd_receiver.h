@@ -34,8 +34,8 @@ class MultifdCollector {
   MultifdCollector(const MultifdCollector&) = delete;
   MultifdCollector& operator=(const MultifdCollector&) = delete;
 
-  MultifdReceiver receiver(SyncAt sync_at, std::set<std::string> zero_blocks) {
-    MultifdReceiver receiver{main_, {}, sync_at, std::move(zero_blocks)};
+  MultifdTarget receiver(SyncAt sync_at, std::set<std::string> zero_blocks) {
+    MultifdTarget receiver{main_, {}, sync_at, std::move(zero_blocks)};
     for (ChannelSink& channel : channels_) receiver.channels.push_back(&channel);
     return receiver;
   }

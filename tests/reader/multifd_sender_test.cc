@@ -161,9 +161,9 @@ TEST_F(SendOverMultifdTest, EndsWithTheFailureOfAnyChannelOrOfTheMainStream) {
     MultifdCollector collector(1);
     BrokenSink broken;
     BrokenForPagesSink broken_for_pages;
-    MultifdReceiver no_main{broken, collector.receiver(SyncAt::kFlush, {}).channels};
-    MultifdReceiver no_pages{collector.receiver(SyncAt::kFlush, {}).main, {&broken_for_pages, &broken_for_pages}};
-    for (const MultifdReceiver* receiver : {&no_main, &no_pages}) {
+    MultifdTarget no_main{broken, collector.receiver(SyncAt::kFlush, {}).channels};
+    MultifdTarget no_pages{collector.receiver(SyncAt::kFlush, {}).main, {&broken_for_pages, &broken_for_pages}};
+    for (const MultifdTarget* receiver : {&no_main, &no_pages}) {
       Progress progress;
       try {
         SendImageOverMultifd(Image(path_), *receiver, {}, PageChecks::kOn, progress, Interrupt());
