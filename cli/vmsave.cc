@@ -88,10 +88,10 @@ void AddOptions(CLI::App& app, Options& options) {
       ->check(NumberWithin(2, 3))
       ->type_name("N");
   app.add_option("--from", options.from,
-                 "Where the guest's RAM comes from: memory (shared RAM, read straight), qemu (QEMU >= 9.1 writes it "
-                 "into the file, version 3), multifd (QEMU sends it over parallel channels), stream (over one), or "
-                 "auto (default), the first of these that works")
-      ->check(OneOf({"auto", "memory", "qemu", "multifd", "stream"}))
+                 "Where the guest's RAM comes from: memory (shared RAM, read straight), multifd (QEMU sends it over "
+                 "parallel channels), qemu (QEMU >= 9.1 writes it into the file, version 3), stream (over one "
+                 "connection), or auto (default), the first of these that works")
+      ->check(OneOf({"auto", "memory", "multifd", "qemu", "stream"}))
       ->type_name("SOURCE");
   app.add_option("--downtime-limit", options.downtime_limit,
                  "With --live: for how long QEMU may stop the guest at the end; default: as QEMU is set")

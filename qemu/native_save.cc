@@ -102,6 +102,8 @@ IntegrityTable MakeTable(FileOffset start, const WrittenStream& stream, SaveJob&
 void LetQemuWrite(SaveJob& job, FileOffset start) {
   OutgoingMigration migration(job.qmp, {std::string(kMappedRamCapability), "multifd"}, job.limits);
   migration.settings().SetParameter("multifd-channels", std::min(job.write.channels, kMaxMultifdChannels));
+  // QEMU's channels sort zero pages out of their packets and write what is left out of order, page by page.
+  migration.settings().SetParameterIfKnown("zero-page-detection", "legacy");
   migration.settings().SetParameter("direct-io", job.file.bypasses_cache());
   DescriptorSet descriptors(job.qmp);
   descriptors.Add(ForWriting(job.file.buffered(), 0));

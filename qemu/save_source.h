@@ -12,12 +12,12 @@ namespace vmsave {
 
 enum class SaveSource {
   kMemory,   // it lies in shared backends: this process reads it itself
-  kQemu,     // QEMU writes the pages into the file itself (mapped-ram)
   kMultifd,  // QEMU sends them over parallel channels
+  kQemu,     // QEMU writes the pages into the file itself (mapped-ram)
   kStream,   // QEMU sends them over one connection
 };
 
-// "memory", "qemu", "multifd", "stream".
+// "memory", "multifd", "qemu", "stream".
 std::string_view SaveSourceName(SaveSource source);
 
 // Whether the guest runs while it is saved.

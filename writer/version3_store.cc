@@ -1,5 +1,6 @@
 #include "writer/version3_store.h"
 
+#include <algorithm>
 #include <atomic>
 #include <optional>
 
@@ -50,8 +51,14 @@ class Channel final : public PageChannel {
     block_ = block;
     pages_.assign(pages.begin(), pages.end());
     bytes_ = writer_.Room(block, pages.size());
-    piece_ = {bytes_.data(), bytes_.size()};
-    return {&piece_, 1};
+    pieces_.clear();
+    if (std::ranges::is_sorted(pages_)) {
+      pieces_.push_back({bytes_.data(), bytes_.size()});
+    } else {
+      std::ranges::sort(pages_);
+      for (const PageIndex page : pages) AddPiece(page);
+    }
+    return pieces_;
   }
 
   void Commit() override {
@@ -71,11 +78,25 @@ class Channel final : public PageChannel {
   }
 
  private:
+  // QEMU >= 9.0 sends the pages of a packet out of order where it has sorted out the zero ones. In the buffer they lie
+  // in ascending order, so that neighbours make one long write.
+  void AddPiece(PageIndex page) {
+    const auto rank = std::ranges::lower_bound(pages_, page) - pages_.begin();
+    std::byte* const place = bytes_.data() + static_cast<std::size_t>(rank) * kPageBytes;
+    const bool continues =
+        !pieces_.empty() && static_cast<std::byte*>(pieces_.back().iov_base) + pieces_.back().iov_len == place;
+    if (continues) {
+      pieces_.back().iov_len += kPageBytes;
+    } else {
+      pieces_.push_back({place, kPageBytes});
+    }
+  }
+
   Shared& shared_;
-  std::size_t block_ = 0;  // of what is placed, as are pages_, bytes_ and piece_
-  std::vector<PageIndex> pages_;
-  std::span<std::byte> bytes_;
-  iovec piece_{};
+  std::size_t block_ = 0;         // of what is placed, as are the following three
+  std::vector<PageIndex> pages_;  // in ascending order
+  std::span<std::byte> bytes_;    // of pages_
+  std::vector<iovec> pieces_;     // of bytes_, in the order of arrival
   bool settled_ = true;
   Xxh3Stream hash_;
   PageWriter writer_;
