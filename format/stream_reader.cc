@@ -175,6 +175,7 @@ class Walker {
         return;
       }
       if (flags == ram_flag::kMultifdFlush) {
+        if (contents_.blocks.empty()) Refuse("a MULTIFD_FLUSH comes before the block list");
         sink_.OnMultifdFlush();
       } else if (flags == ram_flag::kMemSize) {
         WalkBlockList(ByteCount{word & ~ram_flag::kMask});

@@ -306,6 +306,13 @@ TEST(StreamReaderTest, PassesOverMultifdFlush) {
   EXPECT_EQ(sink.calls, "1:0z");
 }
 
+// Whoever waits for the channels there would wait for ever: they wait for the block list.
+TEST(StreamReaderTest, RefusesMultifdFlushBeforeTheBlockList) {
+  StreamBuilder stream;
+  stream.Magic().Configuration("pc").U8(1).U32(2).ShortString("ram").U32(0).U32(4).U64(0x200);
+  ExpectRefused(std::move(stream), "a MULTIFD_FLUSH comes before the block list");
+}
+
 TEST(StreamReaderTest, ReadsAddressesWithIgnoreShared) {
   StreamBuilder stream;
   stream.Magic().Configuration("pc").Capabilities({"x-ignore-shared"}).RamStart(2 * kPageBytes);
