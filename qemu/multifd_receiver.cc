@@ -162,6 +162,7 @@ void MultifdReceiver::ReceiveMain(const ChannelContext& context) {
   SocketSource source(reader);
   MainPages pages(*this, context);
   guest_.contents = ReadStreamUpToDevices(source, pages);
+  sync_.OnEndOfRam();
   guest_.device_state = ReadDeviceState(source);
 }
 

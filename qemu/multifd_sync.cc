@@ -54,6 +54,12 @@ void MultifdSync::OnEndOfSection(const ChannelContext& context) {
   if (sync_at_ == SyncAt::kEachSection) Meet(lock, context);
 }
 
+void MultifdSync::OnEndOfRam() {
+  const Lock lock(mutex_);
+  ram_over_ = true;
+  changed_.notify_all();
+}
+
 void MultifdSync::Decide() {
   if (sync_at_ != SyncAt::kUnknown) return;
   if (pages_came_first_) sync_at_ = SyncAt::kFlush;
@@ -74,7 +80,7 @@ void MultifdSync::Meet(Lock& lock, const ChannelContext& context) {
 
 template <class Condition>
 void MultifdSync::WaitUntil(Lock& lock, const ChannelContext& context, Condition condition) {
-  while (!condition()) {
+  while (!condition() && !ram_over_) {
     if (ended_ > 0) {
       throw Error(ErrorKind::kFailed, "cannot read the guest's migration stream",
                   "one of its multifd channels was closed in the middle");

@@ -36,6 +36,10 @@ class MultifdSync {
   void OnFlush(const ChannelContext& context);
   void OnEndOfSection(const ChannelContext& context);
 
+  // The main stream is past ram: nobody waits any more. QEMU 9.1 and 9.2 send a last SYNC on each channel that has no
+  // MULTIFD_FLUSH (migration/ram.c since QEMU commit 637280aeb242).
+  void OnEndOfRam();
+
  private:
   enum class SyncAt { kUnknown, kEachSection, kFlush };
   using Lock = std::unique_lock<std::mutex>;
@@ -55,6 +59,7 @@ class MultifdSync {
   unsigned waiting_ = 0;      // at the present sync point
   std::uint64_t points_ = 0;  // that all have passed
   unsigned ended_ = 0;        // channels
+  bool ram_over_ = false;
 };
 
 }  // namespace vmsave
