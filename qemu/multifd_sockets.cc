@@ -1,6 +1,7 @@
 #include "qemu/multifd_sockets.h"
 
 #include <fmt/format.h>
+#include <poll.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 
@@ -19,7 +20,17 @@ namespace {
 constexpr std::string_view kSocketName = "migration";
 constexpr std::string_view kCannotReceive = "cannot receive the guest's migration";
 constexpr int kCheckMs = 100;
-constexpr auto kConnectTimeout = std::chrono::seconds(30);
+
+using Clock = std::chrono::steady_clock;
+using Check = std::function<void()>;
+
+// As `check`, but gives up at the deadline.
+Check Until(Clock::time_point deadline, const Check& check, std::string_view why) {
+  return [=, &check] {
+    check();
+    if (Clock::now() > deadline) throw Error(ErrorKind::kFailed, kCannotReceive, why, "try --from stream");
+  };
+}
 
 FileDescriptor Listen(const std::string& path) {
   FileDescriptor listener(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), path);
@@ -36,27 +47,30 @@ FileDescriptor Listen(const std::string& path) {
   return listener;
 }
 
+bool IsClosedByPeer(const FileDescriptor& connection) {
+  pollfd poller{connection.number(), POLLRDHUP, 0};
+  return ::poll(&poller, 1, 0) > 0;
+}
+
 // The four bytes that tell a main stream from a channel. They stay unread.
-std::uint32_t PeekMagic(const FileDescriptor& connection, const Interrupt& interrupt,
-                        const std::function<void()>& check) {
+std::uint32_t PeekMagic(const FileDescriptor& connection, const Interrupt& interrupt, const Check& check) {
+  constexpr int kNoDescriptor = -1;
   std::array<std::byte, 4> bytes{};
-  const auto deadline = std::chrono::steady_clock::now() + kConnectTimeout;
   while (true) {
+    const bool closed = IsClosedByPeer(connection);
     const ssize_t got = ::recv(connection.number(), bytes.data(), bytes.size(), MSG_PEEK | MSG_DONTWAIT);
     if (got == static_cast<ssize_t>(bytes.size())) return GetBigEndian<std::uint32_t>(bytes);
-    if (got == 0) throw Error(ErrorKind::kFailed, kCannotReceive, "QEMU closed a connection that had just been made");
     if (got < 0 && errno != EAGAIN && errno != EINTR) throw Error::FromErrno(kCannotReceive, errno);
-    if (std::chrono::steady_clock::now() > deadline) {
-      throw Error(ErrorKind::kFailed, kCannotReceive, "QEMU made a connection and sends nothing");
-    }
-    if (!interrupt.WaitReadable(connection.number(), kCheckMs)) check();
+    if (closed) throw Error(ErrorKind::kFailed, kCannotReceive, "QEMU closed a connection that had just been made");
+    // With a part of the bytes there the socket is readable all the time.
+    if (!interrupt.WaitReadable(got > 0 ? kNoDescriptor : connection.number(), kCheckMs)) check();
   }
 }
 
 }  // namespace
 
-MultifdListener::MultifdListener(const QmpClient& qmp)
-    : qemu_(qmp.peer_pid()), directory_(qmp), socket_(Listen(directory_.Path(kSocketName))) {
+MultifdListener::MultifdListener(const QmpClient& qmp, std::chrono::milliseconds patience)
+    : qemu_(qmp.peer_pid()), patience_(patience), directory_(qmp), socket_(Listen(directory_.Path(kSocketName))) {
   directory_.LetQemuIn(kSocketName);
 }
 
@@ -64,23 +78,25 @@ std::string MultifdListener::uri() const {
   return "unix:" + directory_.Path(kSocketName);
 }
 
-MultifdSockets MultifdListener::Accept(unsigned channels, const Interrupt& interrupt,
-                                       const std::function<void()>& check) {
+MultifdSockets MultifdListener::Accept(unsigned channels, const Interrupt& interrupt, const Check& check) {
   // All first: QEMU may send nothing on one before it has made the others.
+  const Check until_made =
+      Until(Clock::now() + patience_, check, "QEMU does not make all the connections that it should");
   std::vector<FileDescriptor> connections;
   connections.reserve(channels + 1);
-  while (connections.size() < channels + 1) connections.push_back(AcceptOne(interrupt, check));
+  while (connections.size() < channels + 1) connections.push_back(AcceptOne(interrupt, until_made));
 
+  const Check until_said = Until(Clock::now() + patience_, check, "QEMU made a connection and does not say for what");
   MultifdSockets sockets;
   sockets.channels.resize(channels);
   for (FileDescriptor& connection : connections) {
-    if (PeekMagic(connection, interrupt, check) == kStreamMagic) {
+    if (PeekMagic(connection, interrupt, until_said) == kStreamMagic) {
       if (sockets.main.valid()) throw Error(ErrorKind::kDamaged, kCannotReceive, "there are two main streams");
       sockets.main = std::move(connection).Renamed("the guest's migration stream");
       continue;
     }
     std::array<std::byte, kMultifdHelloBytes> bytes{};
-    SocketReader(connection, interrupt, check).ReadAll(bytes);
+    SocketReader(connection, interrupt, until_said).ReadAll(bytes);
     const unsigned number = DecodeMultifdHello(bytes).channel;
     if (number >= channels) {
       throw Error(ErrorKind::kDamaged, kCannotReceive,
@@ -91,19 +107,11 @@ MultifdSockets MultifdListener::Accept(unsigned channels, const Interrupt& inter
     }
     sockets.channels[number] = std::move(connection).Renamed(fmt::format("multifd channel {}", number));
   }
-  if (!sockets.main.valid()) throw Error(ErrorKind::kDamaged, kCannotReceive, "there is no main stream");
-  return sockets;
+  return sockets;  // one more than there are channels, and none comes twice: the main stream is there
 }
 
-FileDescriptor MultifdListener::AcceptOne(const Interrupt& interrupt, const std::function<void()>& check) {
-  const auto deadline = std::chrono::steady_clock::now() + kConnectTimeout;
-  while (!interrupt.WaitReadable(socket_.number(), kCheckMs)) {
-    check();
-    if (std::chrono::steady_clock::now() > deadline) {
-      throw Error(ErrorKind::kFailed, kCannotReceive, "QEMU does not make all the connections that it should",
-                  "try --from stream");
-    }
-  }
+FileDescriptor MultifdListener::AcceptOne(const Interrupt& interrupt, const Check& check) {
+  while (!interrupt.WaitReadable(socket_.number(), kCheckMs)) check();
   FileDescriptor connection(::accept4(socket_.number(), nullptr, nullptr, SOCK_CLOEXEC), "a migration connection");
   if (!connection.valid()) throw Error::FromErrno(kCannotReceive, errno);
   CheckPeer(connection);

@@ -1,6 +1,7 @@
 // The connections of a multifd migration out of a guest.
 #pragma once
 
+#include <chrono>
 #include <functional>
 #include <string>
 #include <vector>
@@ -17,16 +18,16 @@ struct MultifdSockets {
 // A unix socket in a private directory, which nobody but QEMU can reach.
 class MultifdListener {
  public:
-  // Throws Error{kFailed}, as QemuDirectory does.
-  explicit MultifdListener(const QmpClient& qmp);
+  // `patience`: how long Accept waits for QEMU. Throws Error{kFailed}, as QemuDirectory does.
+  explicit MultifdListener(const QmpClient& qmp, std::chrono::milliseconds patience = std::chrono::seconds(30));
 
   // For `migrate`.
   std::string uri() const;
 
   // Waits until QEMU has made all connections: a main one, which starts with the stream's magic, and `channels` that
   // start with a hello, in any order. `check` is called now and then; what it throws ends the waiting. Throws
-  // Error{kFailed}: a connection is missing, another process made one; Error{kDamaged}: a second main stream, a channel
-  // that is no channel, is out of range or comes twice.
+  // Error{kFailed}: a connection is missing or says nothing, another process made one; Error{kDamaged}: a second main
+  // stream, a channel that is no channel, is out of range or comes twice.
   MultifdSockets Accept(unsigned channels, const Interrupt& interrupt, const std::function<void()>& check);
 
  private:
@@ -34,6 +35,7 @@ class MultifdListener {
   void CheckPeer(const FileDescriptor& connection) const;
 
   pid_t qemu_;  // 0 where it is not known
+  std::chrono::milliseconds patience_;
   QemuDirectory directory_;
   FileDescriptor socket_;
 };
