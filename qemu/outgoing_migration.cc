@@ -11,7 +11,22 @@ using Clock = std::chrono::steady_clock;
 constexpr std::int64_t kUnlimitedBandwidth = std::int64_t{1} << 40;  // bytes/s
 constexpr auto kFirstPoll = std::chrono::milliseconds(2);
 constexpr auto kLastPoll = std::chrono::milliseconds(50);
-constexpr auto kCancelTimeout = std::chrono::seconds(30);
+constexpr auto kEndTimeout = std::chrono::seconds(30);
+constexpr auto kOnceItHangs = std::chrono::seconds(1);
+constexpr auto kUnseenCleaning = std::chrono::milliseconds(100);
+
+// Whether QEMU still has something of a migration that has ended: until the very end of its cleaning up, the migration
+// is among the instances that could be yanked (QEMU >= 6.0, migration/migration.c, migrate_fd_cleanup).
+bool IsCleanedUp(QmpClient& qmp) {
+  try {
+    const QmpClient::Json instances = qmp.Execute("query-yank");
+    return std::ranges::none_of(
+        instances, [](const QmpClient::Json& instance) { return instance.value("type", "") == "migration"; });
+  } catch (const QmpError&) {
+    std::this_thread::sleep_for(kUnseenCleaning);
+    return true;
+  }
+}
 
 std::set<std::string> WithAutoConverge(std::set<std::string> capabilities, const MigrationLimits& limits) {
   if (limits.auto_converge) capabilities.insert("auto-converge");
@@ -33,7 +48,7 @@ OutgoingMigration::OutgoingMigration(QmpClient& qmp, std::set<std::string> capab
 }
 
 OutgoingMigration::~OutgoingMigration() {
-  if (started_ && !completed_) Cancel();
+  if (started_) End();
 }
 
 void OutgoingMigration::Start(const std::string& uri) {
@@ -77,16 +92,22 @@ void OutgoingMigration::PauseWhenTimeIsUp() {
   qmp_.Execute("stop");
 }
 
-void OutgoingMigration::Cancel() noexcept {
+// QEMU tells "completed" and "failed" before it cleans up. If its settings changed under that, it would clean up what
+// it does not have and leave what it has: QEMU 7.2 aborts over the channels of a multifd migration, the guest with it.
+void OutgoingMigration::End() noexcept {
   try {
     const QmpClient::Uninterrupted uninterrupted(qmp_);
-    qmp_.Execute("migrate_cancel");
-    const auto deadline = Clock::now() + kCancelTimeout;
-    while (!IsMigrationAtRest(QueryMigrationStatus(qmp_)) && Clock::now() < deadline) {
+    if (!completed_) qmp_.Execute("migrate_cancel");
+    const auto deadline = Clock::now() + kEndTimeout;
+    while (!IsMigrationAtRest(QueryMigrationStatus(qmp_)) || !IsCleanedUp(qmp_)) {
+      if (Clock::now() > deadline) return;
       std::this_thread::sleep_for(kFirstPoll);
     }
+  } catch (const QmpError&) {
+    return;  // it answers, though not well
   } catch (const std::exception&) {
-    return;  // whoever undoes the rest will find out what became of QEMU
+    // Whoever undoes the rest will find out what became of QEMU, and need not wait so long once more.
+    qmp_.SetTimeout(kOnceItHangs);
   }
 }
 

@@ -24,9 +24,10 @@ struct MigrationLimits {
 };
 
 // Sets up what every migration to us needs: nothing but the named capabilities, no TLS, no compression. The destructor
-// cancels a migration that has not completed, and puts all settings back; where QEMU does not get it ended, that is
-// tried all the same. Destroy the sockets first: a QEMU that waits for room in one answers no command. REQUIRES: no
-// migration is under way. One thread's at a time.
+// cancels a migration that has not completed, waits until QEMU has cleaned up after it, and puts all settings back;
+// where QEMU does not get it ended, that is tried all the same. A QEMU that answers nothing for 30 s there is given a
+// second for each further command. Destroy the sockets first: a QEMU that waits for room in one answers no command.
+// REQUIRES: no migration is under way. One thread's at a time.
 class OutgoingMigration {
  public:
   // Throws QmpError with QEMU's reason where it refuses one of them; its settings are then as before.
@@ -49,7 +50,7 @@ class OutgoingMigration {
  private:
   MigrationStatus Look();
   void PauseWhenTimeIsUp();
-  void Cancel() noexcept;
+  void End() noexcept;
 
   QmpClient& qmp_;
   MigrationSettings settings_;
