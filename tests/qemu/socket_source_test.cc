@@ -28,7 +28,7 @@ Bytes Counting(std::size_t length) {
 }
 
 TEST_F(SocketSourceTest, FillsMorePiecesThanOneCallTakes) {
-  const Bytes sent = Counting((IOV_MAX + 10) * 512);
+  const Bytes sent = Counting((std::size_t{IOV_MAX} + 10) * 512);
   std::jthread sender([&] { peer_.SendMain(sent); });
   Bytes got(sent.size());
   std::vector<iovec> pieces;
