@@ -172,6 +172,20 @@ TEST_F(RepeatedPagesTest, TheCopyThatComesAfterSettleCounts) {
   Complete();
 }
 
+// So that neighbours are written together, however a packet has them.
+TEST_F(RepeatedPagesTest, PagesOutOfOrderLieInOrderInTheBuffer) {
+  PageChannel& channel = OpenChannel();
+
+  const std::span<const iovec> pieces = channel.Place(0, Pages({9, 2, 3, 8, 4}));
+
+  ASSERT_EQ(pieces.size(), 4U);
+  std::byte* const begin = static_cast<std::byte*>(pieces[1].iov_base);
+  EXPECT_EQ(pieces[0].iov_base, begin + 4 * 4096);
+  EXPECT_EQ(pieces[1].iov_len, 2 * 4096U);
+  EXPECT_EQ(pieces[2].iov_base, begin + 3 * 4096);
+  EXPECT_EQ(pieces[3].iov_base, begin + 2 * 4096);
+}
+
 TEST_F(RepeatedPagesTest, TheLastCopyWithinOneBufferCounts) {
   const auto pages = Pages({7, 8, 9, 2, 30, 0});
   GiveContent(pages);
