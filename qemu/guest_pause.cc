@@ -25,8 +25,8 @@ std::chrono::microseconds Now() {
 
 }  // namespace
 
-GuestPause::GuestPause(QmpClient& qmp)
-    : qmp_(qmp), process_(OpenProcess(qmp)), was_running_(QueryStatus(qmp) == "running") {
+GuestPause::GuestPause(QmpClient& qmp, std::string name)
+    : qmp_(qmp), name_(std::move(name)), process_(OpenProcess(qmp)), was_running_(QueryStatus(qmp) == "running") {
   qmp_.TakeEvents();  // those before do not matter
 }
 
@@ -45,13 +45,19 @@ void GuestPause::Resume() {
 }
 
 void GuestPause::Undo(const std::exception& failure) {
+  const QmpClient::Uninterrupted uninterrupted(qmp_);
   try {
+    QueryStatus(qmp_);  // also where nothing is to be undone: a QEMU that has ended explains every other failure
     Resume();
   } catch (const std::exception& undo_failure) {
-    if (qmp_.closed()) throw Error(ErrorKind::kFailed, "cannot save the guest", "its QEMU ended", failure.what());
-    throw Error(ErrorKind::kFailed, failure.what(),
-                fmt::format("and the guest could not be resumed: {}", undo_failure.what()),
-                "if that QEMU is still there, resume it: QMP cont");
+    if (qmp_.closed()) {
+      throw Error(ErrorKind::kFailed, fmt::format("cannot save {}", name_), "its QEMU ended while it was being saved",
+                  "no image was written; QEMU's own log may say why");
+    }
+    if (!was_running_ || resumed_) return;
+    throw Error(ErrorKind::kFailed, fmt::format("{} may stand still after a save that failed", name_),
+                fmt::format("{}; and then: {}", failure.what(), undo_failure.what()),
+                "once QEMU answers again: QMP migrate_cancel, then cont");
   }
 }
 

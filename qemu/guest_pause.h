@@ -3,6 +3,7 @@
 
 #include <chrono>
 #include <exception>
+#include <string>
 
 #include "qemu/qmp_client.h"
 
@@ -14,8 +15,8 @@ enum class AfterSave { kQuit, kPause, kResume };
 // None of its commands gives way to an interrupt: whether the guest runs must be known.
 class GuestPause {
  public:
-  // Looks whether the guest runs.
-  explicit GuestPause(QmpClient& qmp);
+  // Looks whether the guest runs. `name` is for messages.
+  GuestPause(QmpClient& qmp, std::string name);
 
   bool was_running() const { return was_running_; }
 
@@ -25,8 +26,8 @@ class GuestPause {
   // Nothing more is needed of the guest: it runs again, if it did before. Once.
   void Resume();
 
-  // The save failed: the guest goes on as before. A guest that stays paused is worse than the failure that led to it:
-  // then an Error that tells both is thrown.
+  // The save failed: the guest goes on as before. A QEMU that has ended, and a guest that stays paused, are worse than
+  // the failure that was seen: then an Error that tells so is thrown.
   void Undo(const std::exception& failure);
 
   // The image is complete. Throws Error{kFailed} where QEMU does not do as it is told.
@@ -41,6 +42,7 @@ class GuestPause {
   void TakeEvents();
 
   QmpClient& qmp_;
+  std::string name_;
   FileDescriptor process_;
   bool was_running_;
   bool resumed_ = false;

@@ -9,7 +9,7 @@ namespace vmsave {
 namespace {
 
 // A thread that watches QEMU, one for the main stream, one for each channel.
-void Receive(MultifdReceiver& receiver, unsigned channels, OutgoingMigration& migration, const SaveJob& job) {
+void Run(MultifdReceiver& receiver, unsigned channels, OutgoingMigration& migration, const SaveJob& job) {
   constexpr unsigned kWatcher = 0;
   constexpr unsigned kMain = 1;
   constexpr unsigned kFirstChannel = 2;
@@ -24,6 +24,23 @@ void Receive(MultifdReceiver& receiver, unsigned channels, OutgoingMigration& mi
   });
 }
 
+std::unique_ptr<MultifdReceiver> Receive(unsigned channels, OutgoingMigration& migration, const SaveJob& job) {
+  MultifdListener listener(job.qmp);
+  migration.Start(listener.uri());
+  job.progress.Begin("saving", ByteCount{0});
+  auto receiver =
+      std::make_unique<MultifdReceiver>(listener.Accept(channels, job.interrupt, [&] { migration.Check(); }),
+                                        [&](const StreamContents& contents) { return MakeStore(job, contents); });
+  try {
+    Run(*receiver, channels, migration, job);
+  } catch (const Error& error) {
+    if (error.kind() != ErrorKind::kDamaged) throw;
+    receiver.reset();
+    migration.Explain(error.what());
+  }
+  return receiver;
+}
+
 }  // namespace
 
 WriteTotals SaveFromMultifd(SaveJob& job) {
@@ -31,15 +48,10 @@ WriteTotals SaveFromMultifd(SaveJob& job) {
   OutgoingMigration migration(job.qmp, {"multifd"}, job.limits);
   migration.settings().SetParameter("multifd-channels", channels);
   migration.settings().SetParameterIfKnown("zero-page-detection", "multifd");
-  MultifdListener listener(job.qmp);
-  migration.Start(listener.uri());
-  job.progress.Begin("saving", ByteCount{0});
-  MultifdReceiver receiver(listener.Accept(channels, job.interrupt, [&] { migration.Check(); }),
-                           [&](const StreamContents& contents) { return MakeStore(job, contents); });
-  Receive(receiver, channels, migration, job);
+  const std::unique_ptr<MultifdReceiver> receiver = Receive(channels, migration, job);
   job.release();
-  return receiver.store().Complete(receiver.guest().contents.frame, receiver.guest().device_state, job.progress,
-                                   job.interrupt);
+  return receiver->store().Complete(receiver->guest().contents.frame, receiver->guest().device_state, job.progress,
+                                    job.interrupt);
 }
 
 }  // namespace vmsave

@@ -108,7 +108,8 @@ void LetQemuWrite(SaveJob& job, FileOffset start) {
   DescriptorSet descriptors(job.qmp);
   descriptors.Add(ForWriting(job.file.buffered(), 0));
   if (job.file.bypasses_cache()) descriptors.Add(ForWriting(job.file.buffered(), O_DIRECT));
-  migration.Start(fmt::format("file:{},offset={}", descriptors.path(), start.value()));
+  migration.Start(fmt::format("file:{},offset={}", descriptors.path(), start.value()),
+                  fmt::format("QEMU cannot write {}", job.file.path()));
   job.progress.Begin("saving", ByteCount{0});
   migration.Follow(
       [&] {

@@ -1,7 +1,11 @@
 #include "qemu/outgoing_migration.h"
 
+#include <poll.h>
+#include <sys/socket.h>
+
 #include <algorithm>
 #include <thread>
+#include <vector>
 
 namespace vmsave {
 namespace {
@@ -11,9 +15,24 @@ using Clock = std::chrono::steady_clock;
 constexpr std::int64_t kUnlimitedBandwidth = std::int64_t{1} << 40;  // bytes/s
 constexpr auto kFirstPoll = std::chrono::milliseconds(2);
 constexpr auto kLastPoll = std::chrono::milliseconds(50);
+constexpr auto kReasonTimeout = std::chrono::seconds(5);
 constexpr auto kEndTimeout = std::chrono::seconds(30);
 constexpr auto kOnceItHangs = std::chrono::seconds(1);
+constexpr std::size_t kPieceBytes = std::size_t{1} << 20;
+constexpr int kPieceTimeoutMs = 10'000;
 constexpr auto kUnseenCleaning = std::chrono::milliseconds(100);
+
+bool LeavesRamProtected(const QemuVersion& version, const std::set<std::string>& capabilities) {
+  const bool is_old = version.major < 8 || (version.major == 8 && version.minor < 1);
+  return is_old && capabilities.contains("background-snapshot");
+}
+
+// False where nothing more comes.
+bool ThrowAway(const FileDescriptor& socket, std::span<std::byte> buffer) {
+  pollfd poller{socket.number(), POLLIN, 0};
+  if (::poll(&poller, 1, kPieceTimeoutMs) <= 0) return false;
+  return ::recv(socket.number(), buffer.data(), buffer.size(), 0) > 0;
+}
 
 // Whether QEMU still has something of a migration that has ended: until the very end of its cleaning up, the migration
 // is among the instances that could be yanked (QEMU >= 6.0, migration/migration.c, migrate_fd_cleanup).
@@ -35,10 +54,12 @@ std::set<std::string> WithAutoConverge(std::set<std::string> capabilities, const
 
 }  // namespace
 
-OutgoingMigration::OutgoingMigration(QmpClient& qmp, std::set<std::string> capabilities, const MigrationLimits& limits)
+OutgoingMigration::OutgoingMigration(QmpClient& qmp, const std::set<std::string>& capabilities,
+                                     const MigrationLimits& limits)
     : qmp_(qmp),
-      settings_(qmp, WithAutoConverge(std::move(capabilities), limits), OnFailure::kPutBack),
-      timeout_(limits.timeout) {
+      settings_(qmp, WithAutoConverge(capabilities, limits), OnFailure::kPutBack),
+      timeout_(limits.timeout),
+      must_run_to_its_end_(LeavesRamProtected(qmp.version(), capabilities)) {
   settings_.SetParameter("max-bandwidth",
                          limits.bandwidth ? static_cast<std::int64_t>(limits.bandwidth->value()) : kUnlimitedBandwidth);
   if (limits.downtime) settings_.SetParameter("downtime-limit", limits.downtime->count());
@@ -51,7 +72,8 @@ OutgoingMigration::~OutgoingMigration() {
   if (started_) End();
 }
 
-void OutgoingMigration::Start(const std::string& uri) {
+void OutgoingMigration::Start(const std::string& uri, std::string what_failed) {
+  what_failed_ = std::move(what_failed);
   const QmpClient::Uninterrupted uninterrupted(qmp_);
   started_ = true;  // also where no answer comes: QEMU may have begun
   qmp_.Execute("migrate", {{"uri", uri}});
@@ -62,10 +84,39 @@ MigrationStatus OutgoingMigration::Look() {
   const MigrationStatus migration = QueryMigration(qmp_);
   completed_ = migration.status == "completed";
   if (!completed_ && IsMigrationAtRest(migration.status)) {
-    throw Error(ErrorKind::kFailed, "cannot get the guest's state",
-                migration.error.empty() ? "QEMU's migration ended as " + migration.status : migration.error);
+    throw Error(ErrorKind::kFailed, what_failed_,
+                migration.error.empty() ? "its migration ended as " + migration.status : Printable(migration.error));
   }
   return migration;
+}
+
+void OutgoingMigration::TakeRest(const FileDescriptor& socket) noexcept {
+  if (!must_run_to_its_end_) return;
+  try {
+    const QmpClient::Uninterrupted uninterrupted(qmp_);
+    if (IsUnderWay()) settings_.SetParameter("max-bandwidth", kUnlimitedBandwidth);
+    std::vector<std::byte> piece(kPieceBytes);
+    while (IsUnderWay() && ThrowAway(socket, piece)) {
+    }
+  } catch (const std::exception&) {
+    return;  // QEMU is gone, or hangs; nothing can be done for the guest
+  }
+}
+
+void OutgoingMigration::Explain(std::string_view broken) {
+  std::string reason;
+  const QmpClient::Uninterrupted uninterrupted(qmp_);
+  try {
+    MigrationStatus migration = QueryMigration(qmp_);
+    for (const auto deadline = Clock::now() + kReasonTimeout;
+         !IsMigrationAtRest(migration.status) && Clock::now() < deadline; migration = QueryMigration(qmp_)) {
+      std::this_thread::sleep_for(kFirstPoll);
+    }
+    if (!migration.error.empty()) reason = "QEMU says: " + Printable(migration.error);
+  } catch (const Error&) {
+    reason.clear();  // what came is all that is known
+  }
+  throw Error(ErrorKind::kFailed, "cannot receive the guest's migration", broken, reason);
 }
 
 void OutgoingMigration::Check() {
@@ -99,7 +150,7 @@ void OutgoingMigration::End() noexcept {
     const QmpClient::Uninterrupted uninterrupted(qmp_);
     if (!completed_) qmp_.Execute("migrate_cancel");
     const auto deadline = Clock::now() + kEndTimeout;
-    while (!IsMigrationAtRest(QueryMigrationStatus(qmp_)) || !IsCleanedUp(qmp_)) {
+    while (IsUnderWay() || !IsCleanedUp(qmp_)) {
       if (Clock::now() > deadline) return;
       std::this_thread::sleep_for(kFirstPoll);
     }

@@ -6,6 +6,7 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <string_view>
 
 #include "format/units.h"
 #include "io/progress.h"
@@ -31,14 +32,24 @@ struct MigrationLimits {
 class OutgoingMigration {
  public:
   // Throws QmpError with QEMU's reason where it refuses one of them; its settings are then as before.
-  OutgoingMigration(QmpClient& qmp, std::set<std::string> capabilities, const MigrationLimits& limits);
+  OutgoingMigration(QmpClient& qmp, const std::set<std::string>& capabilities, const MigrationLimits& limits);
   OutgoingMigration(const OutgoingMigration&) = delete;
   OutgoingMigration& operator=(const OutgoingMigration&) = delete;
   ~OutgoingMigration();
 
   MigrationSettings& settings() { return settings_; }
 
-  void Start(const std::string& uri);
+  // `what_failed`: how the Error begins where QEMU gives up.
+  void Start(const std::string& uri, std::string what_failed = "QEMU cannot send the guest");
+
+  // Has failed or been interrupted: QEMU < 8.1 takes the write protection off the guest's RAM only where a background
+  // snapshot runs to its end (migration/migration.c, bg_migration_completion); the guest would hang at its next write,
+  // for good. So this takes what still comes, and throws it away. Nothing for any other migration.
+  void TakeRest(const FileDescriptor& socket) noexcept;
+
+  // What came of it breaks off or makes no sense: throws Error{kFailed} that tells that and what QEMU says. REQUIRES:
+  // Start; the sockets are closed, so that QEMU's end of it has failed or is about to.
+  [[noreturn]] void Explain(std::string_view broken);
 
   // Throws Error{kFailed} with QEMU's reason where the migration has ended, and not well. REQUIRES: Start.
   void Check();
@@ -48,6 +59,7 @@ class OutgoingMigration {
   bool Follow(const std::function<bool()>& go_on, Progress& progress);
 
  private:
+  bool IsUnderWay() { return !IsMigrationAtRest(QueryMigrationStatus(qmp_)); }
   MigrationStatus Look();
   void PauseWhenTimeIsUp();
   void End() noexcept;
@@ -56,6 +68,8 @@ class OutgoingMigration {
   MigrationSettings settings_;
   std::optional<std::chrono::steady_clock::time_point> deadline_;
   std::optional<std::chrono::seconds> timeout_;
+  bool must_run_to_its_end_;
+  std::string what_failed_;
   bool started_ = false;
   bool completed_ = false;
 };

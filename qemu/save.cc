@@ -108,7 +108,7 @@ SaveSummary SaveGuest(QmpClient& qmp, const SaveOptions& options, Progress& prog
   summary.guest = guest.name;
   summary.source = choice.source;
   summary.why_not_better = choice.why_not_better;
-  GuestPause pause(qmp);
+  GuestPause pause(qmp, guest.name);
   try {
     if (options.live == LiveMode::kNo) pause.Stop();
     SaveJob job{.qmp = qmp,
