@@ -8,6 +8,14 @@
 namespace vmsave {
 namespace {
 
+// In milliseconds, and not interrupted: where one connection is lost while it makes the others, QEMU 7.2 ends itself or
+// never ends the migration.
+MultifdSockets Connect(MultifdListener& listener, unsigned channels, OutgoingMigration& migration, const SaveJob& job) {
+  const QmpClient::Uninterrupted uninterrupted(job.qmp);
+  migration.Start(listener.uri());
+  return listener.Accept(channels, Interrupt(), [&migration] { migration.Check(); });
+}
+
 // A thread that watches QEMU, one for the main stream, one for each channel.
 void Run(MultifdReceiver& receiver, unsigned channels, OutgoingMigration& migration, const SaveJob& job) {
   constexpr unsigned kWatcher = 0;
@@ -26,10 +34,9 @@ void Run(MultifdReceiver& receiver, unsigned channels, OutgoingMigration& migrat
 
 std::unique_ptr<MultifdReceiver> Receive(unsigned channels, OutgoingMigration& migration, const SaveJob& job) {
   MultifdListener listener(job.qmp);
-  migration.Start(listener.uri());
   job.progress.Begin("saving", ByteCount{0});
   auto receiver =
-      std::make_unique<MultifdReceiver>(listener.Accept(channels, job.interrupt, [&] { migration.Check(); }),
+      std::make_unique<MultifdReceiver>(Connect(listener, channels, migration, job),
                                         [&](const StreamContents& contents) { return MakeStore(job, contents); });
   try {
     Run(*receiver, channels, migration, job);

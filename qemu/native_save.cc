@@ -31,6 +31,7 @@ class DescriptorSet {
   void Add(const FileDescriptor& file) {
     QmpClient::Json arguments{{"opaque", "vmsave"}};
     if (id_) arguments["fdset-id"] = *id_;
+    const QmpClient::Uninterrupted uninterrupted(qmp_);  // else it is not known which set to remove
     id_ = qmp_.Execute("add-fd", arguments, file.number()).at("fdset-id").get<std::int64_t>();
   }
 
@@ -100,14 +101,14 @@ IntegrityTable MakeTable(FileOffset start, const WrittenStream& stream, SaveJob&
 }
 
 void LetQemuWrite(SaveJob& job, FileOffset start) {
+  DescriptorSet descriptors(job.qmp);  // outlives the migration, which may open one at any time
+  descriptors.Add(ForWriting(job.file.buffered(), 0));
+  if (job.file.bypasses_cache()) descriptors.Add(ForWriting(job.file.buffered(), O_DIRECT));
   OutgoingMigration migration(job.qmp, {std::string(kMappedRamCapability), "multifd"}, job.limits);
   migration.settings().SetParameter("multifd-channels", std::min(job.write.channels, kMaxMultifdChannels));
   // QEMU's channels sort zero pages out of their packets and write what is left out of order, page by page.
   migration.settings().SetParameterIfKnown("zero-page-detection", "legacy");
   migration.settings().SetParameter("direct-io", job.file.bypasses_cache());
-  DescriptorSet descriptors(job.qmp);
-  descriptors.Add(ForWriting(job.file.buffered(), 0));
-  if (job.file.bypasses_cache()) descriptors.Add(ForWriting(job.file.buffered(), O_DIRECT));
   migration.Start(fmt::format("file:{},offset={}", descriptors.path(), start.value()),
                   fmt::format("QEMU cannot write {}", job.file.path()));
   job.progress.Begin("saving", ByteCount{0});

@@ -7,12 +7,16 @@
 #include <thread>
 #include <vector>
 
+#include "format/qemu_stream.h"
+
 namespace vmsave {
 namespace {
 
 using Clock = std::chrono::steady_clock;
 
 constexpr std::int64_t kUnlimitedBandwidth = std::int64_t{1} << 40;  // bytes/s
+constexpr std::int64_t kNextToNothing = 4096;
+constexpr auto kBandwidthWindow = std::chrono::milliseconds(100);
 constexpr auto kFirstPoll = std::chrono::milliseconds(2);
 constexpr auto kLastPoll = std::chrono::milliseconds(50);
 constexpr auto kReasonTimeout = std::chrono::seconds(5);
@@ -59,6 +63,7 @@ OutgoingMigration::OutgoingMigration(QmpClient& qmp, const std::set<std::string>
     : qmp_(qmp),
       settings_(qmp, WithAutoConverge(capabilities, limits), OnFailure::kPutBack),
       timeout_(limits.timeout),
+      crashes_when_cancelled_in_full_flight_(capabilities.contains(std::string(kMappedRamCapability))),
       must_run_to_its_end_(LeavesRamProtected(qmp.version(), capabilities)) {
   settings_.SetParameter("max-bandwidth",
                          limits.bandwidth ? static_cast<std::int64_t>(limits.bandwidth->value()) : kUnlimitedBandwidth);
@@ -143,11 +148,20 @@ void OutgoingMigration::PauseWhenTimeIsUp() {
   qmp_.Execute("stop");
 }
 
+// QEMU 10.0 frees the bitmaps of fixed offsets before it stops the channels that set bits in them (migration/ram.c:
+// ram_save_cleanup, migration/multifd.c). With next to nothing to send they are at rest but for an instant of each
+// tenth of a second, which is what QEMU counts its bandwidth by.
+void OutgoingMigration::SlowDown() {
+  settings_.SetParameter("max-bandwidth", kNextToNothing);
+  std::this_thread::sleep_for(kBandwidthWindow * 3 / 2);
+}
+
 // QEMU tells "completed" and "failed" before it cleans up. If its settings changed under that, it would clean up what
 // it does not have and leave what it has: QEMU 7.2 aborts over the channels of a multifd migration, the guest with it.
 void OutgoingMigration::End() noexcept {
   try {
     const QmpClient::Uninterrupted uninterrupted(qmp_);
+    if (!completed_ && crashes_when_cancelled_in_full_flight_) SlowDown();
     if (!completed_) qmp_.Execute("migrate_cancel");
     const auto deadline = Clock::now() + kEndTimeout;
     while (IsUnderWay() || !IsCleanedUp(qmp_)) {

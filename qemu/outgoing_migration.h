@@ -63,11 +63,13 @@ class OutgoingMigration {
   MigrationStatus Look();
   void PauseWhenTimeIsUp();
   void End() noexcept;
+  void SlowDown();
 
   QmpClient& qmp_;
   MigrationSettings settings_;
   std::optional<std::chrono::steady_clock::time_point> deadline_;
   std::optional<std::chrono::seconds> timeout_;
+  bool crashes_when_cancelled_in_full_flight_;
   bool must_run_to_its_end_;
   std::string what_failed_;
   bool started_ = false;

@@ -12,8 +12,9 @@
 namespace vmsave {
 namespace {
 
-// kQemu comes behind kMultifd: QEMU's own writing is no faster, and much slower where zero pages lie between the others,
-// and its pages have to be read back for their checksums (bench/README.md). But it needs no socket that QEMU can reach.
+// kQemu comes behind kMultifd: QEMU's own writing is no faster, and much slower where zero pages lie between the
+// others, and its pages have to be read back for their checksums (bench/README.md). But it needs no socket that QEMU
+// can reach.
 constexpr std::array kBestFirst{SaveSource::kMemory, SaveSource::kMultifd, SaveSource::kQemu, SaveSource::kStream};
 
 // Why these wishes exclude each other; empty where they do not.
