@@ -43,20 +43,16 @@ TEST_P(AfterSaveTest, PausedGuestStandsStillUntilItIsContinued) {
 }
 
 TEST_P(AfterSaveTest, MigrationSettingsAreAsTheyWere) {
-  const auto settings = [this] {
-    const std::unique_ptr<QmpClient> qmp = guest_->Connect();
-    return nlohmann::json{qmp->Execute("query-migrate-capabilities"), qmp->Execute("query-migrate-parameters")};
-  };
   {
     const std::unique_ptr<QmpClient> qmp = guest_->Connect();
     qmp->Execute("migrate-set-parameters", {{"max-bandwidth", 12345678}});
     qmp->Execute("migrate-set-capabilities", {{"capabilities", {{{"capability", "auto-converge"}, {"state", true}}}}});
   }
-  const nlohmann::json before = settings();
+  const nlohmann::json before = MigrationSettingsOf(*guest_);
 
   ASSERT_TRUE(Succeeded(Save(*guest_, {"--after", "resume"})));
 
-  EXPECT_EQ(nlohmann::json::diff(before, settings()), nlohmann::json::array());
+  EXPECT_EQ(nlohmann::json::diff(before, MigrationSettingsOf(*guest_)), nlohmann::json::array());
 }
 
 TEST_P(AfterSaveTest, ResumedGuestCanBeSavedAgain) {

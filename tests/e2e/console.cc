@@ -32,6 +32,14 @@ std::string Console::Text() const {
   return text;
 }
 
+unsigned Console::FirstTick() const {
+  std::istringstream lines(Text());
+  for (std::string line; std::getline(lines, line);) {
+    if (const std::optional<unsigned> tick = TickNumber(line)) return *tick;
+  }
+  return 0;
+}
+
 unsigned Console::LastTick() const {
   std::istringstream lines(Text());
   unsigned last = 0;
@@ -68,16 +76,16 @@ void Console::WaitForWholePass() const {
   Wait("two passes", [&] { return CountPasses() >= wanted; });
 }
 
-std::string Console::FirstFlaw() const {
+std::string Console::FirstFlaw(unsigned first_tick) const {
   std::istringstream lines(Text());
-  unsigned next = 1;
+  unsigned next = first_tick;
   for (std::string line; std::getline(lines, line);) {
     const std::optional<unsigned> tick = TickNumber(line);
     const bool is_right = tick ? *tick == next : line.find("tick") == std::string::npos;
     if (!is_right || ((tick || line.starts_with("pass ")) && !line.ends_with(" ok"))) return line;
     if (tick) ++next;
   }
-  return next == 1 ? "no tick at all" : "";
+  return next == first_tick ? "no tick at all" : "";
 }
 
 }  // namespace vmsave

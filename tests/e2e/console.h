@@ -11,7 +11,8 @@ class Console {
  public:
   explicit Console(std::filesystem::path log) : log_(std::move(log)) {}
 
-  // The number of the last tick, 0 before the first.
+  // The numbers of the first and the last tick, 0 where there is none.
+  unsigned FirstTick() const;
   unsigned LastTick() const;
 
   // Each waits for something new and throws std::runtime_error, with the log's end, where it does not come.
@@ -22,9 +23,9 @@ class Console {
   // Whole lines only.
   std::string Text() const;
 
-  // Empty where the ticks go 1, 2, 3... without a gap or a repetition and the guest found its memory right at each;
-  // else the first line that does not belong there.
-  std::string FirstFlaw() const;
+  // Empty where the ticks go `first_tick`, + 1, + 2... without a gap or a repetition and the guest found its memory
+  // right at each; else the first line that does not belong there.
+  std::string FirstFlaw(unsigned first_tick = 1) const;
 
  private:
   unsigned CountPasses() const;

@@ -67,13 +67,13 @@ testing::AssertionResult Refused(const Outcome& outcome, int status, const std::
   return testing::AssertionSuccess();
 }
 
-testing::AssertionResult GoesOn(const Guest& guest) {
+testing::AssertionResult GoesOn(const Guest& guest, unsigned first_tick) {
   try {
     guest.console().WaitForWholePass();
   } catch (const std::runtime_error& error) {
     return testing::AssertionFailure() << error.what();
   }
-  const std::string flaw = guest.console().FirstFlaw();
+  const std::string flaw = guest.console().FirstFlaw(first_tick);
   if (flaw.empty()) return testing::AssertionSuccess();
   return testing::AssertionFailure() << "the guest printed: " << flaw;
 }
@@ -83,6 +83,13 @@ testing::AssertionResult StandsStill(const Guest& guest) {
   std::this_thread::sleep_for(kTimeOfSomeTicks);
   if (guest.console().LastTick() == tick) return testing::AssertionSuccess();
   return testing::AssertionFailure() << "the guest runs: it is at tick " << guest.console().LastTick();
+}
+
+nlohmann::json MigrationSettingsOf(const Guest& guest) {
+  const std::unique_ptr<QmpClient> qmp = guest.Connect();
+  return {{"capabilities", qmp->Execute("query-migrate-capabilities")},
+          {"parameters", qmp->Execute("query-migrate-parameters")},
+          {"descriptors", qmp->Execute("query-fdsets")}};
 }
 
 std::string ReadWholeFile(const std::string& path) {

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <nlohmann/json.hpp>
 #include <ostream>
 #include <string>
 #include <vector>
@@ -52,11 +53,15 @@ testing::AssertionResult Succeeded(const Outcome& outcome);
 // The program ended with `status` and its message names `what`.
 testing::AssertionResult Refused(const Outcome& outcome, int status, const std::string& what);
 
-// The guest ticks on, finds all of its memory right, and has never missed or repeated a tick.
-testing::AssertionResult GoesOn(const Guest& guest);
+// The guest ticks on, finds all of its memory right, and has never missed or repeated a tick since `first_tick`, the
+// first in its log.
+testing::AssertionResult GoesOn(const Guest& guest, unsigned first_tick = 1);
 
 // The guest prints nothing for the time of some ticks.
 testing::AssertionResult StandsStill(const Guest& guest);
+
+// What QEMU is set to for migrations, and what it was given for them: a save leaves no trace in it.
+nlohmann::json MigrationSettingsOf(const Guest& guest);
 
 std::string ReadWholeFile(const std::string& path);
 void WriteWholeFile(const std::string& path, const std::string& text);

@@ -60,6 +60,10 @@ Guest::~Guest() {
   std::filesystem::remove(ram_path_, ignored);
 }
 
+void Guest::PrintToCopyOf(const Guest& other) const {
+  std::filesystem::copy_file(other.log_path_, log_path_);
+}
+
 std::vector<std::string> Guest::RamOptions() const {
   const auto backend = [](std::string_view type, std::string_view id, unsigned kib) {
     return fmt::format("memory-backend-{},id={},size={}K,share=on", type, id, kib);

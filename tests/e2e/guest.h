@@ -48,6 +48,9 @@ class Guest {
   // A restored guest goes on in the log of the saved one, so that ticks must follow each other without a gap.
   void PrintTo(const Guest& other) { log_path_ = other.log_path_; }
 
+  // The same, where the saved guest's log is to stay as it is.
+  void PrintToCopyOf(const Guest& other) const;
+
   // Without QMP.
   std::vector<std::string> Command() const;
 

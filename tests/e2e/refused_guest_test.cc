@@ -118,14 +118,6 @@ TEST_P(RefusedGuestTest, SocketIsBusyWithAnotherClient) {
   ExpectUntouched();
 }
 
-TEST_P(RefusedGuestTest, PrivateRam) {
-  Boot(Ram::kPrivate);
-
-  EXPECT_TRUE(Refused(Save(*guest_), 1, "share=on"));
-
-  ExpectUntouched();
-}
-
 // A version 2 image of it could not be told from one that was cut short.
 TEST_P(RefusedGuestTest, StreamThatWouldNotShowItsEnd) {
   Boot(Ram::kFile, "pc-i440fx-7.2,suppress-vmdesc=on");
