@@ -51,17 +51,16 @@ std::vector<Choice> Choices() {
   const std::vector<std::string> snapshot{"--image-version", "3", "--live=snapshot"};
   constexpr WhichQemu kOld = WhichQemu::kOld;
   constexpr WhichQemu kNew = WhichQemu::kNew;
-  return {
-      {"SharedRamIsRead", kNew, Ram::kFile, version3, ", from memory\n"},
-      {"SharedRamIsReadVersion2Old", kOld, Ram::kMemfd, version2, ", from memory\n"},
-      {"QemuWritesPrivateRam", kNew, Ram::kPrivate, version3, ", from qemu (the guest's RAM pc.ram is private"},
-      {"OldQemuSendsPrivateRam", kOld, Ram::kPrivate, version3, ", from multifd (the guest's RAM pc.ram is private"},
-      {"Version2OfPrivateRamIsSent", kNew, Ram::kPrivate, version2,
-       ", from multifd (the guest's RAM pc.ram is private"},
-      {"SharedRamOfARunningGuestIsNotRead", kNew, Ram::kFile, live, ", from qemu\n"},
-      {"SharedRamOfARunningGuestIsNotReadOld", kOld, Ram::kFile, live, ", from multifd (QEMU 7.2 cannot"},
-      {"SnapshotIsAStream", kNew, Ram::kPrivate, snapshot, ", from stream\n"},
-      {"SnapshotIsAStreamOld", kOld, Ram::kPrivate, snapshot, ", from stream\n"}};
+  return {{"SharedRamIsRead", kNew, Ram::kFile, version3, ", from memory\n"},
+          {"SharedRamIsReadVersion2Old", kOld, Ram::kMemfd, version2, ", from memory\n"},
+          {"PrivateRamIsSent", kNew, Ram::kPrivate, version3, ", from multifd (the guest's RAM pc.ram is private"},
+          {"PrivateRamIsSentOld", kOld, Ram::kPrivate, version3, ", from multifd (the guest's RAM pc.ram is private"},
+          {"Version2OfPrivateRamIsSent", kNew, Ram::kPrivate, version2,
+           ", from multifd (the guest's RAM pc.ram is private"},
+          {"SharedRamOfARunningGuestIsNotRead", kNew, Ram::kFile, live, ", from multifd\n"},
+          {"SharedRamOfARunningGuestIsNotReadOld", kOld, Ram::kFile, live, ", from multifd\n"},
+          {"SnapshotIsAStream", kNew, Ram::kPrivate, snapshot, ", from stream\n"},
+          {"SnapshotIsAStreamOld", kOld, Ram::kPrivate, snapshot, ", from stream\n"}};
 }
 
 INSTANTIATE_TEST_SUITE_P(Guests, AutomaticSourceTest, testing::ValuesIn(Choices()),
