@@ -86,7 +86,7 @@ void OutgoingMigration::Start(const std::string& uri, std::string what_failed) {
 }
 
 MigrationStatus OutgoingMigration::Look() {
-  const MigrationStatus migration = QueryMigration(qmp_);
+  MigrationStatus migration = QueryMigration(qmp_);
   completed_ = migration.status == "completed";
   if (!completed_ && IsMigrationAtRest(migration.status)) {
     throw Error(ErrorKind::kFailed, what_failed_,

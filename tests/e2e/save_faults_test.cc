@@ -1,0 +1,297 @@
+// What goes wrong in the middle of a save whose RAM comes from QEMU: the guest goes on as before, no file is left, and
+// the message says what it was.
+#include <fmt/format.h>
+#include <signal.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "tests/e2e/end_to_end_test.h"
+
+namespace vmsave {
+namespace {
+
+constexpr std::uint64_t kMiddle = std::uint64_t{6} << 20;        // bytes written by then
+constexpr std::uint64_t kFileSystem = std::uint64_t{512} << 20;  // has room for the guest
+
+struct Way {
+  std::string name;
+  WhichQemu qemu;
+  std::vector<std::string> options;
+};
+
+const std::vector<std::string> kMultifd{"--from", "multifd", "--image-version", "3", "--parallel", "2"};
+const std::vector<std::string> kStream{"--from", "stream", "--image-version", "2"};
+const std::vector<std::string> kQemu{"--from", "qemu", "--image-version", "3"};
+const std::vector<std::string> kSnapshot{"--live=snapshot", "--image-version", "3"};
+
+std::vector<std::string> Live(std::vector<std::string> options) {
+  options.emplace_back("--live");
+  return options;
+}
+
+std::vector<Way> OverSockets() {
+  std::vector<Way> ways;
+  for (const WhichQemu qemu : {WhichQemu::kOld, WhichQemu::kNew}) {
+    const std::string suffix = qemu == WhichQemu::kOld ? "Old" : "New";
+    ways.push_back({"Multifd" + suffix, qemu, kMultifd});
+    ways.push_back({"LiveMultifd" + suffix, qemu, Live(kMultifd)});
+    ways.push_back({"Stream" + suffix, qemu, kStream});
+    ways.push_back({"LiveStream" + suffix, qemu, Live(kStream)});
+  }
+  return ways;
+}
+
+std::vector<Way> AllWays() {
+  std::vector<Way> ways = OverSockets();
+  ways.push_back({"Qemu", WhichQemu::kNew, kQemu});
+  ways.push_back({"LiveQemu", WhichQemu::kNew, Live(kQemu)});
+  return ways;
+}
+
+std::vector<Way> Snapshots() {
+  return {{"Old", WhichQemu::kOld, kSnapshot}, {"New", WhichQemu::kNew, kSnapshot}};
+}
+
+std::ostream& operator<<(std::ostream& out, const Way& way) {
+  return out << way.name;
+}
+
+std::string NameOfWay(const testing::TestParamInfo<Way>& info) {
+  return info.param.name;
+}
+
+// Bytes of all files in a directory that are on its disk.
+std::uint64_t BytesIn(const std::filesystem::path& directory) {
+  std::uint64_t bytes = 0;
+  std::error_code gone;
+  for (const auto& entry : std::filesystem::directory_iterator(directory, gone)) {
+    struct stat status {};
+    if (::stat(entry.path().c_str(), &status) == 0) bytes += static_cast<std::uint64_t>(status.st_blocks) * 512;
+  }
+  return bytes;
+}
+
+class SaveFaultTest : public EndToEndTest, public testing::WithParamInterface<Way> {
+ protected:
+  void SetUp() override {
+    EndToEndTest::SetUp();
+    if (IsSkipped()) return;
+    GuestShape shape;
+    shape.qemu = GetParam().qemu;
+    shape.ram = Ram::kPrivate;
+    shape.memory_kib = 128 << 10;
+    // Changes its memory, so that a page it cannot write to would be seen.
+    shape.options = "fill=50 seed=7 tick=20 passes=4 dirty=50 rezero=20";
+    guest_ = std::make_unique<Guest>(files_, "guest", shape);
+    guest_->Boot();
+    settings_ = MigrationSettings();
+  }
+
+  nlohmann::json MigrationSettings() const {
+    const std::unique_ptr<QmpClient> qmp = guest_->Connect();
+    return {qmp->Execute("query-migrate-capabilities"), qmp->Execute("query-migrate-parameters")};
+  }
+
+  // Slow enough to be caught in the middle.
+  std::vector<std::string> SlowSave(const std::string& image, const std::string& after) const {
+    std::vector<std::string> arguments{"--max-bandwidth", "4M", "--after", after};
+    arguments.insert(arguments.end(), GetParam().options.begin(), GetParam().options.end());
+    arguments.push_back(image);
+    return VmsaveCommand(*guest_, arguments);
+  }
+
+  static void WaitForTheMiddle(ProgramRun& save, const std::filesystem::path& directory) {
+    WaitUntil("bytes of the image", [&] {
+      if (save.Ended()) throw std::runtime_error("the save is over: " + save.err());
+      return BytesIn(directory) >= kMiddle;
+    });
+  }
+
+  std::unique_ptr<ProgramRun> SaveInTheMiddle(const std::string& after = "resume") const {
+    auto save = std::make_unique<ProgramRun>(SlowSave(ImagePath(), after));
+    WaitForTheMiddle(*save, std::filesystem::path(ImagePath()).parent_path());
+    return save;
+  }
+
+  void ExpectAllAsBefore() const {
+    EXPECT_TRUE(FilesBesideImage().empty());
+    EXPECT_EQ(guest_->Status(), "running");
+    EXPECT_EQ(nlohmann::json::diff(settings_, MigrationSettings()), nlohmann::json::array());
+    EXPECT_TRUE(GoesOn(*guest_));
+    std::vector<std::string> again = GetParam().options;
+    again.insert(again.end(), {"--after", "resume"});
+    EXPECT_TRUE(Succeeded(Save(*guest_, again)));
+  }
+
+  std::unique_ptr<Guest> guest_;
+  nlohmann::json settings_;
+};
+
+class EveryWayTest : public SaveFaultTest {};
+INSTANTIATE_TEST_SUITE_P(Ways, EveryWayTest, testing::ValuesIn(AllWays()), NameOfWay);
+INSTANTIATE_TEST_SUITE_P(Snapshots, EveryWayTest, testing::ValuesIn(Snapshots()),
+                         [](const auto& shown) { return "Snapshot" + shown.param.name; });
+
+TEST_P(EveryWayTest, QemuThatIsKilledIsTold) {
+  const std::unique_ptr<ProgramRun> save = SaveInTheMiddle();
+
+  guest_->Kill();
+
+  EXPECT_TRUE(Refused(save->Wait(), 1, "vmsave: cannot save vm1: its QEMU ended while it was being saved ("));
+  EXPECT_TRUE(FilesBesideImage().empty());
+}
+
+// Its client's command is answered when it goes on.
+TEST_P(EveryWayTest, InterruptedSaveOfAQemuThatHangsForAWhileIsUndone) {
+  const std::unique_ptr<ProgramRun> save = SaveInTheMiddle();
+  const pid_t qemu = guest_->Processes().front();
+
+  ::kill(qemu, SIGSTOP);
+  save->Signal(SIGINT);
+  std::this_thread::sleep_for(std::chrono::milliseconds(500));  // any time below vmsave's patience is right
+  ::kill(qemu, SIGCONT);
+
+  EXPECT_TRUE(Refused(save->Wait(), 130, "no image was written"));
+  ExpectAllAsBefore();
+}
+
+class PausedGuestTest : public SaveFaultTest {};
+INSTANTIATE_TEST_SUITE_P(Ways, PausedGuestTest, testing::ValuesIn(AllWays()), NameOfWay);
+
+TEST_P(PausedGuestTest, QemuThatIsKilledIsTold) {
+  guest_->Connect()->Execute("stop");
+  const std::unique_ptr<ProgramRun> save = SaveInTheMiddle();
+
+  guest_->Kill();
+
+  EXPECT_TRUE(Refused(save->Wait(), 1, "vmsave: cannot save vm1: its QEMU ended while it was being saved ("));
+  EXPECT_TRUE(FilesBesideImage().empty());
+}
+
+class SecondSaveTest : public SaveFaultTest {};
+INSTANTIATE_TEST_SUITE_P(OneWay, SecondSaveTest, testing::Values(AllWays().front()), NameOfWay);
+
+TEST_P(SecondSaveTest, IsRefusedAndDoesNotDisturbTheFirst) {
+  const std::unique_ptr<ProgramRun> first = SaveInTheMiddle();
+
+  EXPECT_TRUE(Refused(RunToEnd(SlowSave(ImagePath("second.sav"), "resume")), 1, "another client holds the QMP socket"));
+
+  EXPECT_FALSE(first->Ended());
+  first->Signal(SIGINT);
+  first->Wait();
+  ExpectAllAsBefore();
+}
+
+// A file system of its own for vmsave, where nobody needs to be root for it.
+class FullDiskTest : public SaveFaultTest {
+ protected:
+  std::vector<std::string> SaveInOwnFileSystem() const {
+    const std::string directory = std::filesystem::path(ImagePath()).parent_path().string();
+    std::vector<std::string> command{"unshare",
+                                     "-rm",
+                                     "sh",
+                                     "-c",
+                                     R"(mount -t tmpfs -o "size=$1" none "$2" && shift 2 && exec "$@")",
+                                     "sh",
+                                     std::to_string(kFileSystem),
+                                     directory};
+    const std::vector<std::string> save = SlowSave(ImagePath(), "resume");
+    command.insert(command.end(), save.begin(), save.end());
+    return command;
+  }
+
+  static bool CanMount() { return RunToEnd({"unshare", "-rm", "sh", "-c", "mount -t tmpfs none /tmp"}).status == 0; }
+};
+
+INSTANTIATE_TEST_SUITE_P(Ways, FullDiskTest, testing::ValuesIn(AllWays()), NameOfWay);
+
+void FillUp(const std::filesystem::path& file) {
+  std::ofstream stream(file, std::ios::binary);
+  const std::string piece(1 << 20, 'x');
+  while (stream.write(piece.data(), static_cast<std::streamsize>(piece.size())).flush()) {
+  }
+}
+
+TEST_P(FullDiskTest, IsToldWithTheFileAndTheGuestGoesOn) {
+  if (!CanMount()) GTEST_SKIP() << "no file system can be mounted in a namespace of one's own here";
+  ProgramRun save(SaveInOwnFileSystem());
+  const std::filesystem::path directory =
+      fmt::format("/proc/{}/root{}", save.pid(), std::filesystem::path(ImagePath()).parent_path().string());
+  WaitForTheMiddle(save, directory);
+
+  FillUp(directory / "filler");
+
+  const Outcome outcome = save.Wait();
+  EXPECT_TRUE(Refused(outcome, 1, "No space left on device"));
+  EXPECT_TRUE(Refused(outcome, 1, "vm1.sav"));
+  ExpectAllAsBefore();
+}
+
+// What a network or an operator would do to the connections of a migration that is not on one host.
+class BrokenConnectionTest : public SaveFaultTest {
+ protected:
+  // A duplicate of another process's descriptor. Not valid where that is not allowed.
+  static FileDescriptor Duplicate(pid_t process, int number) {
+    const FileDescriptor handle(static_cast<int>(::syscall(SYS_pidfd_open, process, 0)), "a process");
+    return {static_cast<int>(::syscall(SYS_pidfd_getfd, handle.number(), number, 0)), "a duplicate"};
+  }
+
+  bool IsToQmp(const FileDescriptor& socket) const {
+    sockaddr_un peer{};
+    socklen_t length = sizeof(peer);
+    return ::getpeername(socket.number(), reinterpret_cast<sockaddr*>(&peer), &length) == 0 &&
+           guest_->qmp_path() == &peer.sun_path[0];
+  }
+
+  static bool IsConnection(const FileDescriptor& socket) {
+    sockaddr_un peer{};
+    socklen_t length = sizeof(peer);
+    return ::getpeername(socket.number(), reinterpret_cast<sockaddr*>(&peer), &length) == 0;
+  }
+
+  // Those that the migration comes over.
+  std::vector<FileDescriptor> Connections(pid_t process) const {
+    std::vector<FileDescriptor> found;
+    for (const auto& entry : std::filesystem::directory_iterator(fmt::format("/proc/{}/fd", process))) {
+      FileDescriptor duplicate = Duplicate(process, std::stoi(entry.path().filename().string()));
+      if (duplicate.valid() && IsConnection(duplicate) && !IsToQmp(duplicate)) found.push_back(std::move(duplicate));
+    }
+    return found;
+  }
+};
+
+INSTANTIATE_TEST_SUITE_P(Ways, BrokenConnectionTest, testing::ValuesIn(OverSockets()), NameOfWay);
+
+TEST_P(BrokenConnectionTest, IsToldAndTheGuestGoesOn) {
+  if (!Duplicate(guest_->Processes().front(), 0).valid()) GTEST_SKIP() << "pidfd_getfd(2) is not allowed here";
+  const std::size_t count = GetParam().options.at(1) == "multifd" ? 3 : 1;
+  for (std::size_t i = 0; i < count; ++i) {
+    SCOPED_TRACE(fmt::format("connection {} of {}", i, count));
+    const std::unique_ptr<ProgramRun> save = SaveInTheMiddle();
+    const std::vector<FileDescriptor> connections = Connections(save->pid());
+    ASSERT_EQ(connections.size(), count);
+
+    ::shutdown(connections[i].number(), SHUT_RDWR);
+
+    // Seen by whoever looks first: QEMU, or this end of any connection, since QEMU closes all when one fails.
+    const Outcome outcome = save->Wait();
+    EXPECT_EQ(outcome.status, 1) << outcome.err;
+    EXPECT_TRUE(outcome.err.find("QEMU cannot send the guest") != std::string::npos ||
+                outcome.err.find("cannot receive the guest's migration") != std::string::npos ||
+                outcome.err.find("one of its multifd channels was closed") != std::string::npos)
+        << outcome.err;
+    EXPECT_TRUE(FilesBesideImage().empty());
+    EXPECT_EQ(guest_->Status(), "running");
+  }
+  ExpectAllAsBefore();
+}
+
+}  // namespace
+}  // namespace vmsave
