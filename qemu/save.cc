@@ -40,6 +40,12 @@ void CheckGuestCanBeSaved(QmpClient& qmp, const GuestFacts& guest, LiveMode live
   }
 }
 
+// A guest that stands still is its own snapshot; QEMU before 8.1 would start it (migration/migration.c,
+// bg_migration_vm_start_bh).
+LiveMode LiveModeFor(const GuestFacts& guest, LiveMode wished) {
+  return wished == LiveMode::kSnapshot && guest.status != "running" ? LiveMode::kNo : wished;
+}
+
 // Without it at its end a sequential stream cannot be told from one that was cut short.
 void CheckStreamWillShowItsEnd(QmpClient& qmp, const GuestFacts& guest, ImageVersion version) {
   if (version != ImageVersion::k2) return;
@@ -102,6 +108,7 @@ SaveSummary SaveGuest(QmpClient& qmp, const SaveOptions& options, Progress& prog
   CheckStreamWillShowItsEnd(qmp, guest, options.version);
   const SourceChoice choice = ChooseSource(qmp, {options.from, options.live, options.version});
   CheckSpace(file, choice.source == SaveSource::kMemory ? SpaceNeeded(choice.ram) : SpaceNeeded(qmp, guest));
+  const LiveMode live = LiveModeFor(guest, options.live);
   interrupt.Check();
 
   SaveSummary summary;
@@ -110,11 +117,11 @@ SaveSummary SaveGuest(QmpClient& qmp, const SaveOptions& options, Progress& prog
   summary.why_not_better = choice.why_not_better;
   GuestPause pause(qmp, guest.name);
   try {
-    if (options.live == LiveMode::kNo) pause.Stop();
+    if (live == LiveMode::kNo) pause.Stop();
     SaveJob job{.qmp = qmp,
                 .file = file,
                 .version = options.version,
-                .live = options.live,
+                .live = live,
                 .write = options.write,
                 .limits = options.limits,
                 .description = options.description.value_or(MakeDescription(guest)),

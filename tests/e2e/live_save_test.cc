@@ -77,6 +77,17 @@ TEST_P(LiveSaveTest, SnapshotIsOfTheBeginning) {
   FAIL() << "no snapshot lasted long enough";
 }
 
+TEST_P(LiveSaveTest, SnapshotOfAPausedGuestDoesNotStartIt) {
+  Boot(64, "fill=50 seed=7 tick=10 passes=4");
+  guest_->Connect()->Execute("stop");
+
+  ASSERT_TRUE(Succeeded(Save(*guest_, {"--live=snapshot", "--image-version", "3"})));
+
+  EXPECT_TRUE(StandsStill(*guest_));
+  guest_->Connect()->Execute("cont");
+  EXPECT_TRUE(GoesOn(*guest_));
+}
+
 TEST_P(LiveSaveTest, PrecopyIsOfTheEnd) {
   constexpr unsigned kTicksMeanwhile = 20;
   Boot(64, "fill=50 seed=7 tick=10 passes=4");
