@@ -77,7 +77,9 @@ INSTANTIATE_TEST_SUITE_P(Machines, LiveStreamTest,
                          });
 
 TEST_P(LiveStreamTest, GoesOverParallelChannelsWithEachPageAsItCameLast) {
-  Guest saved(files_, "saved", shape_);
+  GuestShape of_saved = shape_;
+  of_saved.qemu = WhichQemu::kNew;  // QEMU 7.2 under TCG itself loses pages that change meanwhile
+  Guest saved(files_, "saved", of_saved);
   Guest restored(files_, "restored", shape_);
   restored.PrintTo(saved);
   saved.Boot();
