@@ -81,7 +81,12 @@ void OutgoingMigration::Start(const std::string& uri, std::string what_failed) {
   what_failed_ = std::move(what_failed);
   const QmpClient::Uninterrupted uninterrupted(qmp_);
   started_ = true;  // also where no answer comes: QEMU may have begun
-  qmp_.Execute("migrate", {{"uri", uri}});
+  try {
+    qmp_.Execute("migrate", {{"uri", uri}});
+  } catch (const QmpError&) {
+    started_ = false;  // and what QEMU may be migrating then is somebody else's
+    throw;
+  }
   if (timeout_) deadline_ = Clock::now() + *timeout_;
 }
 
@@ -98,11 +103,14 @@ MigrationStatus OutgoingMigration::Look() {
 void OutgoingMigration::TakeRest(const FileDescriptor& socket) noexcept {
   if (!must_run_to_its_end_) return;
   try {
+    // On another thread: QEMU may wait for room in the socket, and answers no command until somebody reads.
+    std::vector<std::byte> piece(kPieceBytes);
+    const std::jthread drain([&] {
+      while (ThrowAway(socket, piece)) {
+      }
+    });
     const QmpClient::Uninterrupted uninterrupted(qmp_);
     if (IsUnderWay()) settings_.SetParameter("max-bandwidth", kUnlimitedBandwidth);
-    std::vector<std::byte> piece(kPieceBytes);
-    while (IsUnderWay() && ThrowAway(socket, piece)) {
-    }
   } catch (const std::exception&) {
     return;  // QEMU is gone, or hangs; nothing can be done for the guest
   }

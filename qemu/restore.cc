@@ -285,7 +285,7 @@ class Restore {
 
   void LoadNatively() {
     MigrationSettings settings(qmp_, {std::string(kMappedRamCapability), "multifd"}, OnFailure::kLeave);
-    settings.SetParameter("multifd-channels", options_.read.channels);
+    settings.SetParameter("multifd-channels", std::min(options_.read.channels, kMaxMultifdChannels));
     AddDescriptor(image_.OpenForPages(CacheUse::kPageCache));
     if (options_.read.cache == CacheUse::kBypass) {
       AddDescriptor(image_.OpenForPages(CacheUse::kBypass));

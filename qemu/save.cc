@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <fstream>
 
 #include "qemu/guest_facts.h"
 #include "qemu/guest_pause.h"

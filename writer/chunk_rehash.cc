@@ -65,9 +65,10 @@ class Rehash {
 
   // Hashes the work that was started first. Returns how much was read for it. REQUIRES: not idle().
   ByteCount Finish() {
+    // Where one of its reads fails, the others still go into its buffer, which must not be freed before the engine.
+    while (active_.front()->outstanding > 0) WaitForOne();
     const std::unique_ptr<Active> active = std::move(active_.front());
     active_.pop_front();
-    while (active->outstanding > 0) WaitForOne();
     ByteCount hashed;
     for (const PageRun& range : active->wanted) {
       const std::uint64_t end = range.first + range.count;
