@@ -221,6 +221,9 @@ void FillUp(const std::filesystem::path& file) {
 
 TEST_P(FullDiskTest, IsToldWithTheFileAndTheGuestGoesOn) {
   if (!CanMount()) GTEST_SKIP() << "no file system can be mounted in a namespace of one's own here";
+  if (GetParam().name.find("Multifd") != std::string::npos) {
+    GTEST_SKIP() << "a vmsave in a user namespace of its own cannot tell whether QEMU sees its sockets";
+  }
   ProgramRun save(SaveInOwnFileSystem());
   const std::filesystem::path directory =
       fmt::format("/proc/{}/root{}", save.pid(), std::filesystem::path(ImagePath()).parent_path().string());
