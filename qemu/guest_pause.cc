@@ -11,7 +11,9 @@ namespace vmsave {
 namespace {
 
 constexpr int kQuitTimeoutMs = 30'000;
+constexpr int kEndTimeoutMs = 1'000;  // between the last breath of its QMP connection and that of a process
 constexpr auto kEventTimeout = std::chrono::seconds(5);
+constexpr auto kPatience = std::chrono::minutes(10);
 
 // QEMU's process, so that its end can be waited for; no descriptor where it cannot be seen from here.
 FileDescriptor OpenProcess(const QmpClient& qmp) {
@@ -30,8 +32,18 @@ GuestPause::GuestPause(QmpClient& qmp, std::string name)
   qmp_.TakeEvents();  // those before do not matter
 }
 
+// Stopping and resuming a guest wait for its disks.
+class GuestPause::Command {
+ public:
+  explicit Command(QmpClient& qmp) : uninterrupted_(qmp), patience_(qmp, kPatience) {}
+
+ private:
+  QmpClient::Uninterrupted uninterrupted_;
+  QmpClient::Patience patience_;
+};
+
 void GuestPause::Stop() {
-  const QmpClient::Uninterrupted uninterrupted(qmp_);
+  const Command command(qmp_);
   // Asked again: it may have stopped by itself meanwhile.
   was_running_ = QueryStatus(qmp_) == "running";
   if (was_running_) qmp_.Execute("stop");
@@ -39,18 +51,18 @@ void GuestPause::Stop() {
 
 void GuestPause::Resume() {
   if (!was_running_ || resumed_) return;
-  const QmpClient::Uninterrupted uninterrupted(qmp_);
+  const Command command(qmp_);
   if (QueryStatus(qmp_) != "running") qmp_.Execute("cont");
   resumed_ = true;
 }
 
 void GuestPause::Undo(const std::exception& failure) {
-  const QmpClient::Uninterrupted uninterrupted(qmp_);
+  const Command command(qmp_);
   try {
     QueryStatus(qmp_);  // also where nothing is to be undone: a QEMU that has ended explains every other failure
     Resume();
   } catch (const std::exception& undo_failure) {
-    if (qmp_.closed()) {
+    if (HasEnded()) {
       throw Error(ErrorKind::kFailed, fmt::format("cannot save {}", name_), "its QEMU ended while it was being saved",
                   "no image was written; QEMU's own log may say why");
     }
@@ -61,14 +73,20 @@ void GuestPause::Undo(const std::exception& failure) {
   }
 }
 
+// Where the process cannot be seen, a closed connection is taken for its end.
+bool GuestPause::HasEnded() const {
+  if (!qmp_.closed()) return false;
+  return !process_.valid() || Interrupt().WaitReadable(process_.number(), kEndTimeoutMs);
+}
+
 void GuestPause::Settle(AfterSave after) {
-  const QmpClient::Uninterrupted uninterrupted(qmp_);
+  const Command command(qmp_);
+  TakeEvents();
   try {
-    TakeEvents();
     if (after == AfterSave::kQuit) Quit();
     if (after == AfterSave::kPause && QueryStatus(qmp_) == "running") qmp_.Execute("stop");
     if (after == AfterSave::kResume) Resume();
-  } catch (const Error& error) {
+  } catch (const std::exception& error) {
     throw Error(ErrorKind::kFailed, "the image is complete, but QEMU did not do as it was told", error.what(),
                 "see to it that this guest does not run on beside a restored one");
   }
@@ -76,22 +94,38 @@ void GuestPause::Settle(AfterSave after) {
 
 std::chrono::duration<double> GuestPause::length() {
   if (!was_running_) return {};
-  const QmpClient::Uninterrupted uninterrupted(qmp_);
   TakeEvents();
-  if (resumed_ && stopped_at_ && qmp_.WaitEvent("RESUME", kEventTimeout)) TakeEvents();
+  if (resumed_ && stopped_at_) WaitForResume();
   return stood_still_ + (stopped_at_ ? Now() - *stopped_at_ : std::chrono::microseconds(0));
 }
 
-void GuestPause::TakeEvents() {
-  for (const QmpClient::Json& event : qmp_.TakeEvents()) {
-    const auto time = EventTime(event);
-    const std::string name = event.value("event", "");
-    if (!time) continue;
-    if (name == "STOP" && !stopped_at_) stopped_at_ = time;
-    if (name == "RESUME" && stopped_at_) {
-      stood_still_ += *time - *stopped_at_;
-      stopped_at_.reset();
-    }
+void GuestPause::WaitForResume() noexcept {
+  try {
+    const QmpClient::Uninterrupted uninterrupted(qmp_);
+    qmp_.WaitEvent("RESUME", kEventTimeout);
+    TakeEvents();
+  } catch (const std::exception&) {
+    return;  // it is only for a number
+  }
+}
+
+void GuestPause::TakeEvents() noexcept {
+  try {
+    const QmpClient::Uninterrupted uninterrupted(qmp_);
+    for (const QmpClient::Json& event : qmp_.TakeEvents()) Note(event);
+  } catch (const std::exception&) {
+    return;  // as above; and QEMU may be gone already
+  }
+}
+
+void GuestPause::Note(const QmpClient::Json& event) {
+  const auto time = EventTime(event);
+  const std::string name = event.value("event", "");
+  if (!time) return;
+  if (name == "STOP" && !stopped_at_) stopped_at_ = time;
+  if (name == "RESUME" && stopped_at_) {
+    stood_still_ += *time - *stopped_at_;
+    stopped_at_.reset();
   }
 }
 

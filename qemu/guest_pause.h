@@ -12,7 +12,8 @@ namespace vmsave {
 // What becomes of the guest once the image is complete.
 enum class AfterSave { kQuit, kPause, kResume };
 
-// None of its commands gives way to an interrupt: whether the guest runs must be known.
+// None of its commands gives way to an interrupt, and each waits 10 minutes for QEMU, which waits for the guest's disks:
+// whether the guest runs must be known.
 class GuestPause {
  public:
   // Looks whether the guest runs. `name` is for messages.
@@ -34,12 +35,17 @@ class GuestPause {
   void Settle(AfterSave after);
 
   // How long it stood still; until now, if it still does. As QEMU tells it by its events STOP and RESUME, since a
-  // migration of a running guest stops it by itself. 0 for one that did not run.
+  // migration of a running guest stops it by itself; without those that cannot be had. 0 for one that did not run.
   std::chrono::duration<double> length();
 
  private:
+  class Command;
+
+  bool HasEnded() const;
   void Quit();
-  void TakeEvents();
+  void WaitForResume() noexcept;
+  void TakeEvents() noexcept;
+  void Note(const QmpClient::Json& event);
 
   QmpClient& qmp_;
   std::string name_;

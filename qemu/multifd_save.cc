@@ -48,14 +48,18 @@ std::unique_ptr<MultifdReceiver> Receive(unsigned channels, OutgoingMigration& m
   return receiver;
 }
 
-}  // namespace
-
-WriteTotals SaveFromMultifd(SaveJob& job) {
+std::unique_ptr<MultifdReceiver> ReceiveGuest(const SaveJob& job) {
   const unsigned channels = std::min(job.write.channels, kMaxMultifdChannels);
   OutgoingMigration migration(job.qmp, {"multifd"}, job.limits);
   migration.settings().SetParameter("multifd-channels", channels);
   migration.settings().SetParameterIfKnown("zero-page-detection", "multifd");
-  const std::unique_ptr<MultifdReceiver> receiver = Receive(channels, migration, job);
+  return Receive(channels, migration, job);
+}
+
+}  // namespace
+
+WriteTotals SaveFromMultifd(SaveJob& job) {
+  const std::unique_ptr<MultifdReceiver> receiver = ReceiveGuest(job);
   job.release();
   return receiver->store().Complete(receiver->guest().contents.frame, receiver->guest().device_state, job.progress,
                                     job.interrupt);

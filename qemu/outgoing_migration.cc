@@ -23,19 +23,25 @@ constexpr auto kReasonTimeout = std::chrono::seconds(5);
 constexpr auto kEndTimeout = std::chrono::seconds(30);
 constexpr auto kOnceItHangs = std::chrono::seconds(1);
 constexpr std::size_t kPieceBytes = std::size_t{1} << 20;
-constexpr int kPieceTimeoutMs = 10'000;
+constexpr int kPieceTimeoutMs = 50;
 constexpr auto kUnseenCleaning = std::chrono::milliseconds(100);
 
-bool LeavesRamProtected(const QemuVersion& version, const std::set<std::string>& capabilities) {
-  const bool is_old = version.major < 8 || (version.major == 8 && version.minor < 1);
-  return is_old && capabilities.contains("background-snapshot");
+bool IsSnapshot(const std::set<std::string>& capabilities) {
+  return capabilities.contains("background-snapshot");
 }
 
-// False where nothing more comes.
-bool ThrowAway(const FileDescriptor& socket, std::span<std::byte> buffer) {
-  pollfd poller{socket.number(), POLLIN, 0};
-  if (::poll(&poller, 1, kPieceTimeoutMs) <= 0) return false;
-  return ::recv(socket.number(), buffer.data(), buffer.size(), 0) > 0;
+bool IsBefore8_1(const QemuVersion& version) {
+  return version.major < 8 || (version.major == 8 && version.minor < 1);
+}
+
+// What comes, until nothing more does or it is stopped.
+void ThrowAway(const FileDescriptor& socket, const std::stop_token& stop) {
+  std::vector<std::byte> piece(kPieceBytes);
+  while (!stop.stop_requested()) {
+    pollfd poller{socket.number(), POLLIN, 0};
+    const int ready = ::poll(&poller, 1, kPieceTimeoutMs);
+    if (ready > 0 && ::recv(socket.number(), piece.data(), piece.size(), 0) <= 0) return;
+  }
 }
 
 // Whether QEMU still has something of a migration that has ended: until the very end of its cleaning up, the migration
@@ -64,7 +70,8 @@ OutgoingMigration::OutgoingMigration(QmpClient& qmp, const std::set<std::string>
       settings_(qmp, WithAutoConverge(capabilities, limits), OnFailure::kPutBack),
       timeout_(limits.timeout),
       crashes_when_cancelled_in_full_flight_(capabilities.contains(std::string(kMappedRamCapability))),
-      must_run_to_its_end_(LeavesRamProtected(qmp.version(), capabilities)) {
+      is_snapshot_(IsSnapshot(capabilities)),
+      must_run_to_its_end_(is_snapshot_ && IsBefore8_1(qmp.version())) {
   settings_.SetParameter("max-bandwidth",
                          limits.bandwidth ? static_cast<std::int64_t>(limits.bandwidth->value()) : kUnlimitedBandwidth);
   if (limits.downtime) settings_.SetParameter("downtime-limit", limits.downtime->count());
@@ -100,17 +107,19 @@ MigrationStatus OutgoingMigration::Look() {
   return migration;
 }
 
-void OutgoingMigration::TakeRest(const FileDescriptor& socket) noexcept {
-  if (!must_run_to_its_end_) return;
+bool OutgoingMigration::MayEnd() {
+  if (!IsUnderWay()) return true;
+  return !must_run_to_its_end_ && qmp_.WaitEvent("RESUME", kFirstPoll);
+}
+
+void OutgoingMigration::GoOnUntilItMayEnd(const FileDescriptor& socket) noexcept {
+  if (!is_snapshot_ || !started_) return;
   try {
-    // On another thread: QEMU may wait for room in the socket, and answers no command until somebody reads.
-    std::vector<std::byte> piece(kPieceBytes);
-    const std::jthread drain([&] {
-      while (ThrowAway(socket, piece)) {
-      }
-    });
     const QmpClient::Uninterrupted uninterrupted(qmp_);
+    // On another thread: QEMU may wait for room in the socket, and answers no command until somebody reads.
+    const std::jthread drain([&socket](const std::stop_token& stop) { ThrowAway(socket, stop); });
     if (IsUnderWay()) settings_.SetParameter("max-bandwidth", kUnlimitedBandwidth);
+    while (!MayEnd()) std::this_thread::sleep_for(kFirstPoll);
   } catch (const std::exception&) {
     return;  // QEMU is gone, or hangs; nothing can be done for the guest
   }

@@ -42,10 +42,13 @@ class OutgoingMigration {
   // `what_failed`: how the Error begins where QEMU gives up.
   void Start(const std::string& uri, std::string what_failed = "QEMU cannot send the guest");
 
-  // Has failed or been interrupted: QEMU < 8.1 takes the write protection off the guest's RAM only where a background
-  // snapshot runs to its end (migration/migration.c, bg_migration_completion); the guest would hang at its next write,
-  // for good. So this takes what still comes, and throws it away. Nothing for any other migration.
-  void TakeRest(const FileDescriptor& socket) noexcept;
+  // It has failed or been interrupted, and the socket is still open: takes what still comes, and throws it away, until
+  // QEMU can stand its end. Only a background snapshot has to go on for that.
+  // - QEMU < 8.1 takes the write protection off the guest's RAM only where the snapshot runs to its end
+  //   (migration/migration.c, bg_migration_completion); the guest would hang at its next write, for good.
+  // - QEMU >= 8.1 closes descriptor 0, whatever that is by then, where it ends before writes are tracked, which is
+  //   before the guest resumes (migration/ram.c, ram_write_tracking_stop: uffdio_fd is 0 until then).
+  void GoOnUntilItMayEnd(const FileDescriptor& socket) noexcept;
 
   // What came of it breaks off or makes no sense: throws Error{kFailed} that tells that and what QEMU says. REQUIRES:
   // Start; the sockets are closed, so that QEMU's end of it has failed or is about to.
@@ -60,6 +63,7 @@ class OutgoingMigration {
 
  private:
   bool IsUnderWay() { return !IsMigrationAtRest(QueryMigrationStatus(qmp_)); }
+  bool MayEnd();
   MigrationStatus Look();
   void PauseWhenTimeIsUp();
   void End() noexcept;
@@ -70,6 +74,7 @@ class OutgoingMigration {
   std::optional<std::chrono::steady_clock::time_point> deadline_;
   std::optional<std::chrono::seconds> timeout_;
   bool crashes_when_cancelled_in_full_flight_;
+  bool is_snapshot_;
   bool must_run_to_its_end_;
   std::string what_failed_;
   bool started_ = false;

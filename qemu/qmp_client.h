@@ -69,6 +69,20 @@ class QmpClient {
     bool heeded_;
   };
 
+  // While one lives, Execute waits that long for a reply.
+  class Patience {
+   public:
+    Patience(QmpClient& qmp, std::chrono::milliseconds timeout)
+        : qmp_(qmp), before_(std::exchange(qmp.timeout_, timeout)) {}
+    Patience(const Patience&) = delete;
+    Patience& operator=(const Patience&) = delete;
+    ~Patience() { qmp_.timeout_ = before_; }
+
+   private:
+    QmpClient& qmp_;
+    std::chrono::milliseconds before_;
+  };
+
   // Events since the last call, in order, as QEMU sent them; those that have arrived but were not read yet included.
   // At most the newest 1024 are kept: a guest can cause any number.
   std::vector<Json> TakeEvents();

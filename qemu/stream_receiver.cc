@@ -21,7 +21,7 @@ void Receive(QmpClient& qmp, OutgoingMigration& migration, const std::function<v
   try {
     RunChannels(2, interrupt, run);
   } catch (...) {
-    migration.TakeRest(channel.socket());
+    migration.GoOnUntilItMayEnd(channel.socket());
     throw;
   }
 }
