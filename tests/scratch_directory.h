@@ -11,13 +11,14 @@
 
 namespace vmsave {
 
-// Made under $VMSAVE_TEST_DIR or else under the current directory, not under /tmp: that is often a tmpfs, which is not
-// what images are written to. Removed with all that is in it by the destructor.
+// Removed with all that is in it by the destructor.
 class ScratchDirectory {
  public:
-  ScratchDirectory() {
-    const char* wanted = std::getenv("VMSAVE_TEST_DIR");
-    const std::filesystem::path parent = wanted != nullptr ? wanted : std::filesystem::current_path();
+  // Made under $VMSAVE_TEST_DIR or else under the current directory, not under /tmp: that is often a tmpfs, which is
+  // not what images are written to.
+  ScratchDirectory() : ScratchDirectory(UsualParent()) {}
+
+  explicit ScratchDirectory(const std::filesystem::path& parent) {
     std::string pattern = (parent / "vmsave-test-XXXXXX").string();
     if (::mkdtemp(pattern.data()) == nullptr) throw Error::FromErrno("cannot create " + pattern, errno);
     path_ = pattern;
@@ -33,6 +34,11 @@ class ScratchDirectory {
   std::string Path(const std::string& name) const { return (path_ / name).string(); }
 
  private:
+  static std::filesystem::path UsualParent() {
+    const char* wanted = std::getenv("VMSAVE_TEST_DIR");
+    return wanted != nullptr ? wanted : std::filesystem::current_path();
+  }
+
   std::filesystem::path path_;
 };
 

@@ -130,7 +130,7 @@ class GuestRamTest : public testing::TestWithParam<const char*> {
 };
 
 TEST_P(GuestRamTest, MapsAFile) {
-  ExpectOneBackendIsMapped(OneBackend("memory-backend-file,mem-path=" + directory_.File("ram")));
+  ExpectOneBackendIsMapped(OneBackend("memory-backend-file,mem-path=" + directory_.Path("ram")));
 }
 
 TEST_P(GuestRamTest, MapsAMemfd) {
@@ -139,7 +139,7 @@ TEST_P(GuestRamTest, MapsAMemfd) {
 
 TEST_P(GuestRamTest, MapsAFileInSharedMemory) {
   const ScratchDirectory shared_memory("/dev/shm");
-  ExpectOneBackendIsMapped(OneBackend("memory-backend-file,mem-path=" + shared_memory.File("ram")));
+  ExpectOneBackendIsMapped(OneBackend("memory-backend-file,mem-path=" + shared_memory.Path("ram")));
 }
 
 TEST_P(GuestRamTest, MapsTheUnnamedFileThatQemuMakesInADirectory) {
@@ -157,8 +157,8 @@ TEST_P(GuestRamTest, TellsTwoMemfdsOfEqualSizeApart) {
 }
 
 TEST_P(GuestRamTest, TellsTwoFilesOfEqualSizeApart) {
-  ExpectTwoNodesAreToldApart(TwoNodes("memory-backend-file,mem-path=" + directory_.File("a"),
-                                      "memory-backend-file,mem-path=" + directory_.File("b")));
+  ExpectTwoNodesAreToldApart(TwoNodes("memory-backend-file,mem-path=" + directory_.Path("a"),
+                                      "memory-backend-file,mem-path=" + directory_.Path("b")));
 }
 
 TEST_P(GuestRamTest, TellsTwoUnnamedFilesInOneDirectoryApart) {
@@ -193,7 +193,7 @@ TEST_P(GuestRamTest, FindsBackendsOfAnOldMachineType) {
 
 // The file's name leads to another file by now: what QEMU holds counts.
 TEST_P(GuestRamTest, MapsTheFileThatQemuHoldsWhereItsNameWasTakenOver) {
-  const std::string path = directory_.File("ram");
+  const std::string path = directory_.Path("ram");
   Guest guest(executable_, OneBackend("memory-backend-file,mem-path=" + path));
   std::filesystem::remove(path);
   std::ofstream(path) << "somebody else's";
@@ -206,7 +206,7 @@ TEST_P(GuestRamTest, MapsTheFileThatQemuHoldsWhereItsNameWasTakenOver) {
 class GuestRamInPartOfAFileTest : public GuestRamTest {};
 
 TEST_P(GuestRamInPartOfAFileTest, MapsThatPart) {
-  const std::string path = directory_.File("ram");
+  const std::string path = directory_.Path("ram");
   std::ofstream(path) << "";
   std::filesystem::resize_file(path, 80 * kMiB);
   Guest guest(executable_, OneBackend("memory-backend-file,offset=16M,mem-path=" + path));
@@ -225,7 +225,7 @@ TEST_P(GuestRamTest, MapsForReadingOnly) {
 }
 
 TEST_P(GuestRamTest, RefusesToWriteWhereAnotherGuestHasOneOfItsBackends) {
-  const std::string file = "memory-backend-file,mem-path=" + directory_.File("ram");
+  const std::string file = "memory-backend-file,mem-path=" + directory_.Path("ram");
   Guest guest(executable_, TwoNodes("memory-backend-memfd", file));
   const Guest other(executable_, OneBackend(file));
   const std::string message = MessageOf([&] { guest.Map(Access::kReadWrite); });
@@ -235,7 +235,7 @@ TEST_P(GuestRamTest, RefusesToWriteWhereAnotherGuestHasOneOfItsBackends) {
 }
 
 TEST_P(GuestRamTest, RefusesAFileThatIsShorterThanTheRam) {
-  const std::string path = directory_.File("ram");
+  const std::string path = directory_.Path("ram");
   Guest guest(executable_, OneBackend("memory-backend-file,mem-path=" + path));
   std::filesystem::resize_file(path, 63 * kMiB);
   EXPECT_NE(MessageOf([&] { guest.Map(); }).find("the RAM in it ends at byte"), std::string::npos);
@@ -258,7 +258,7 @@ TEST_P(GuestRamTest, TellsThatPlainRamIsPrivate) {
 
 TEST_P(GuestRamTest, TellsThatAPrivatelyMappedFileIsPrivate) {
   Guest guest(executable_, {"-m", "64M", "-object",
-                            "memory-backend-file,id=m0,size=64M,share=off,mem-path=" + directory_.File("ram"),
+                            "memory-backend-file,id=m0,size=64M,share=off,mem-path=" + directory_.Path("ram"),
                             "-machine", "pc,memory-backend=m0"});
   const std::string why = WhyNotShared(QueryMemoryBackends(guest.qmp()));
   EXPECT_NE(why.find("m0 is private"), std::string::npos) << why;
@@ -293,13 +293,13 @@ class GuestRamOfAnotherUserTest : public GuestRamTest {
   // `use` gets the guest's RAM, mapped by another user than QEMU's.
   std::string MapAsAnotherUser(Guest& guest, const std::function<void(MappedBackend&)>& use) {
     // The client was connected with root's rights, as a socket that its group may use would allow.
-    return MessageWithoutPrivileges(directory_.File("report"), [&] { use(guest.Map().at("pc.ram")); });
+    return MessageWithoutPrivileges(directory_.Path("report"), [&] { use(guest.Map().at("pc.ram")); });
   }
 };
 
 // What lies at that path here need not be what QEMU mapped.
 TEST_P(GuestRamOfAnotherUserTest, RefusesAFileThatIsNotProvedToBeTheGuests) {
-  const std::string path = directory_.File("ram");
+  const std::string path = directory_.Path("ram");
   Guest guest(executable_, OneBackend("memory-backend-file,mem-path=" + path));
   std::filesystem::permissions(path, std::filesystem::perms(0666));
   const std::string message = MapAsAnotherUser(guest, [](MappedBackend&) {});

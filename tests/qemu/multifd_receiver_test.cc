@@ -58,7 +58,7 @@ class MultifdReceiverTest : public testing::Test {
     receiver_->store().Complete(receiver_->guest().contents.frame, receiver_->guest().device_state, progress,
                                 interrupt_);
     file_.Publish();
-    ExpectLoadsAs(directory_.File("vm.sav"), guest_.image());
+    ExpectLoadsAs(directory_.Path("vm.sav"), guest_.image());
   }
 
   void FillPage(std::size_t block, std::uint64_t page, std::uint8_t fill) {
@@ -84,7 +84,7 @@ class MultifdReceiverTest : public testing::Test {
 
   const Interrupt interrupt_ = InterruptOfHangingTest();
   const ScratchDirectory directory_;
-  NewFile file_{directory_.File("vm.sav"), Replace::kNo, CacheUse::kPageCache};
+  NewFile file_{directory_.Path("vm.sav"), Replace::kNo, CacheUse::kPageCache};
   SmallGuest guest_{{{"pc.ram", kPages}, {"vga.vram", 4}}};
   MultifdPeer peer_{kChannels};
   std::function<std::unique_ptr<PageStore>()> make_store_ = [this] {

@@ -180,7 +180,7 @@ class MultifdResendTest : public testing::TestWithParam<std::tuple<SyncStyle, St
 
 TEST_P(MultifdResendTest, EveryPageHoldsItsLastVersion) {
   const ScratchDirectory directory;
-  const std::string path = directory.File("vm.sav");
+  const std::string path = directory.Path("vm.sav");
   const Interrupt interrupt = InterruptOfHangingTest();
   SmallGuest guest({{"pc.ram", kFirstBlockPages}, {"vga.vram", kPages - kFirstBlockPages}});
   NewFile file(path, Replace::kNo, CacheUse::kPageCache);

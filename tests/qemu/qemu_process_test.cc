@@ -126,7 +126,7 @@ TEST(QemuProcessTest, WaitingGivesWayToAnInterrupt) {
 TEST(QemuProcessTest, KillsAProgramThatIgnoresSigterm) {
   const Interrupt never;
   const ScratchDirectory directory;
-  const std::string pid_file = directory.File("pid");
+  const std::string pid_file = directory.Path("pid");
   std::string pid;
   {
     const QemuProcess process(
@@ -150,7 +150,7 @@ TEST(QemuProcessTest, ReturnsTheExitStatusAsAShellDoes) {
 TEST(QemuProcessTest, PassesSigtermOnButLeavesSigintToTheTerminal) {
   const Interrupt signals = Interrupt::FromSignals();
   const ScratchDirectory directory;
-  const std::string started = directory.File("started");
+  const std::string started = directory.Path("started");
   const std::string script = "trap 'exit 5' TERM; trap 'exit 6' INT; : > $0; while :; do sleep 0.05; done";
   QemuProcess process({"sh", "-c", script, started}, signals);
   process.Release();
@@ -171,7 +171,7 @@ TEST(QemuProcessTest, KeepsItsSocketInAPrivateDirectoryAndRemovesIt) {
     EXPECT_EQ(std::filesystem::status(parent).permissions(), std::filesystem::perms(0700));
   }
   EXPECT_TRUE(std::filesystem::is_empty(directory.path()));
-  ::setenv("XDG_RUNTIME_DIR", directory.File(std::string(100, 'x')).c_str(), 1);
+  ::setenv("XDG_RUNTIME_DIR", directory.Path(std::string(100, 'x')).c_str(), 1);
   const QemuProcess elsewhere({"sh", "-c", "exec sleep 1000"}, never);
   EXPECT_FALSE(elsewhere.qmp_socket_path().starts_with(directory.path().native()));
   ::unsetenv("XDG_RUNTIME_DIR");
@@ -228,12 +228,12 @@ TEST_P(QemuProcessWithQemuTest, StartsAndKillsOneThatDaemonizes) {
 
 TEST_P(QemuProcessWithQemuTest, WorksBesideStopAndQmpOptionsOfTheUser) {
   const ScratchDirectory directory;
-  ExpectStartsAndIsKilled(Command({}, {"-S", "-qmp", "unix:" + directory.File("own.sock") + ",server=on,wait=off"}));
+  ExpectStartsAndIsKilled(Command({}, {"-S", "-qmp", "unix:" + directory.Path("own.sock") + ",server=on,wait=off"}));
 }
 
 TEST_P(QemuProcessWithQemuTest, WorksWhereTheDirectorysNameHasACommaAndABlank) {
   const ScratchDirectory directory;
-  const std::string odd = directory.File("a,b c");
+  const std::string odd = directory.Path("a,b c");
   std::filesystem::create_directory(odd);
   ::setenv("XDG_RUNTIME_DIR", odd.c_str(), 1);
   ExpectStartsAndIsKilled(Command({}));

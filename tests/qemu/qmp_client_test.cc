@@ -47,30 +47,30 @@ class QmpClientTest : public testing::Test {
 #define EXPECT_TELLS(message, part) EXPECT_NE((message).find(part), std::string::npos) << (message)
 
 TEST_F(QmpClientTest, TellsThatThereIsNoSuchSocket) {
-  EXPECT_TELLS(ConnectMessage(directory_.File("none")), "there is no such socket");
+  EXPECT_TELLS(ConnectMessage(directory_.Path("none")), "there is no such socket");
 }
 
 TEST_F(QmpClientTest, TellsThatAFileIsNotASocket) {
-  std::ofstream(directory_.File("file")) << "x";
-  EXPECT_TELLS(ConnectMessage(directory_.File("file")), "is not a socket");
+  std::ofstream(directory_.Path("file")) << "x";
+  EXPECT_TELLS(ConnectMessage(directory_.Path("file")), "is not a socket");
 }
 
 TEST_F(QmpClientTest, TellsThatNobodyListens) {
-  Listen(directory_.File("left-over")).Close();
-  EXPECT_TELLS(ConnectMessage(directory_.File("left-over")), "has the guest ended?");
+  Listen(directory_.Path("left-over")).Close();
+  EXPECT_TELLS(ConnectMessage(directory_.Path("left-over")), "has the guest ended?");
 }
 
 TEST_F(QmpClientTest, TellsThatAnotherClientMayHoldTheSocket) {
-  const FileDescriptor busy = Listen(directory_.File("busy"));
-  const std::string message = ConnectMessage(directory_.File("busy"), milliseconds(50));
+  const FileDescriptor busy = Listen(directory_.Path("busy"));
+  const std::string message = ConnectMessage(directory_.Path("busy"), milliseconds(50));
   EXPECT_TELLS(message, "another client holds the QMP socket");
   EXPECT_TELLS(message, "a second -qmp");
 }
 
 TEST_F(QmpClientTest, DoesNotHangWhereTheQueueOfClientsIsFull) {
-  const FileDescriptor busy = Listen(directory_.File("busy"), 0);
+  const FileDescriptor busy = Listen(directory_.Path("busy"), 0);
   std::string message;
-  for (int i = 0; i < 3; ++i) message = ConnectMessage(directory_.File("busy"), milliseconds(50));
+  for (int i = 0; i < 3; ++i) message = ConnectMessage(directory_.Path("busy"), milliseconds(50));
   EXPECT_TELLS(message, "other clients hold the QMP socket");
 }
 
@@ -118,12 +118,12 @@ TEST_F(QmpClientTest, ConnectsAnewWhereQemuClosesTheConnectionBeforeItIsUsable) 
 }
 
 TEST_F(QmpClientTest, GivesUpOnAQemuThatGoesOnClosingTheConnection) {
-  const FileDescriptor listener = Listen(directory_.File("s"));
+  const FileDescriptor listener = Listen(directory_.Path("s"));
   std::thread closer([&listener] {
     while (FileDescriptor(::accept(listener.number(), nullptr, nullptr), "connection").valid()) {
     }
   });
-  EXPECT_TELLS(ConnectMessage(directory_.File("s"), kTestPatience, milliseconds(100)), "QEMU closed the connection");
+  EXPECT_TELLS(ConnectMessage(directory_.Path("s"), kTestPatience, milliseconds(100)), "QEMU closed the connection");
   ::shutdown(listener.number(), SHUT_RDWR);
   closer.join();
 }
@@ -138,12 +138,12 @@ TEST_F(QmpClientTest, ReadsTheVersionFromTheGreeting) {
 }
 
 TEST_F(QmpClientTest, ReachesASocketWhosePathIsLongerThanTheKernelTakes) {
-  const std::string deep = directory_.File(std::string(120, 'd'));
+  const std::string deep = directory_.Path(std::string(120, 'd'));
   std::filesystem::create_directory(deep);
   std::future<void> served;
   {
-    const FileDescriptor listener = Listen(directory_.File("s"));
-    std::filesystem::rename(directory_.File("s"), deep + "/s");
+    const FileDescriptor listener = Listen(directory_.Path("s"));
+    std::filesystem::rename(directory_.Path("s"), deep + "/s");
     served = std::async(std::launch::async, [&listener] {
       Connection(FileDescriptor(::accept(listener.number(), nullptr, nullptr), "")).Welcome();
     });
@@ -330,8 +330,8 @@ TEST_F(QmpClientTest, SendsADescriptorWithTheCommand) {
       if (::pread(number, content.data(), content.size(), 0) > 0) read_back = content.data();
       c.Say(Connection::Answer(QmpClient::Json::parse(bytes.data())));
     });
-    std::ofstream(directory_.File("file")) << "marker";
-    const FileDescriptor file = OpenFile(directory_.File("file"), O_RDONLY);
+    std::ofstream(directory_.Path("file")) << "marker";
+    const FileDescriptor file = OpenFile(directory_.Path("file"), O_RDONLY);
     QmpClient client(peer.path(), never_, kTestPatience);
     client.Execute("getfd", {{"fdname", "f"}}, file.number());
   }

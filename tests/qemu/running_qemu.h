@@ -3,23 +3,21 @@
 
 #include <gtest/gtest.h>
 #include <signal.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <chrono>
 #include <cstdlib>
-#include <filesystem>
 #include <optional>
 #include <stdexcept>
 #include <string>
 #include <system_error>
 #include <thread>
-#include <utility>
 #include <vector>
 
 #include "qemu/qmp_client.h"
+#include "tests/scratch_directory.h"
 
 namespace vmsave {
 
@@ -32,29 +30,6 @@ inline std::optional<std::string> QemuFromEnvironment(const char* variable) {
 
 // Long enough for any machine; a test that passes does not wait for it.
 inline constexpr std::chrono::seconds kTestPatience{120};
-
-// Removed with all that is in it.
-class ScratchDirectory {
- public:
-  explicit ScratchDirectory(const std::filesystem::path& parent = std::filesystem::temp_directory_path()) {
-    std::string name = (parent / "vmsave-test-XXXXXX").native();
-    if (::mkdtemp(name.data()) == nullptr)
-      throw std::system_error(errno, std::generic_category(), "cannot make " + name);
-    path_ = name;
-  }
-  ScratchDirectory(const ScratchDirectory&) = delete;
-  ScratchDirectory& operator=(const ScratchDirectory&) = delete;
-  ~ScratchDirectory() {
-    std::error_code ignored;
-    std::filesystem::remove_all(path_, ignored);
-  }
-
-  std::string File(const std::string& name) const { return (path_ / name).native(); }
-  const std::filesystem::path& path() const { return path_; }
-
- private:
-  std::filesystem::path path_;
-};
 
 // A QEMU without devices and display (TCG) with a QMP socket, ready to be connected to; killed by the destructor.
 class RunningQemu {
@@ -75,7 +50,7 @@ class RunningQemu {
   RunningQemu& operator=(const RunningQemu&) = delete;
   ~RunningQemu() { Kill(); }
 
-  std::string qmp_socket_path() const { return directory_.File("qmp.sock"); }
+  std::string qmp_socket_path() const { return directory_.Path("qmp.sock"); }
   pid_t pid() const { return pid_; }
 
   void Kill() {

@@ -86,7 +86,7 @@ class ScriptedPeer {
 
   explicit ScriptedPeer(Script script) : ScriptedPeer(std::vector<Script>{std::move(script)}) {}
   explicit ScriptedPeer(std::vector<Script> scripts)
-      : path_(directory_.File("qmp.sock")), listener_(Listen(path_)), thread_([this, scripts = std::move(scripts)] {
+      : path_(directory_.Path("qmp.sock")), listener_(Listen(path_)), thread_([this, scripts = std::move(scripts)] {
           for (const Script& script : scripts) {
             Connection connection(FileDescriptor(::accept(listener_.number(), nullptr, nullptr), "connection"));
             script(connection);
