@@ -21,9 +21,11 @@ struct WriteTotals {
   ByteCount file_length;
 };
 
-// Both write the whole image and make it complete and durable, but for its name: NewFile::Publish comes next. They
-// throw Error{kFailed} for what the file refuses, Error{kInterrupted}; the file is then a partial image, which NewFile
-// removes.
+// Both write the whole image and make it complete and durable, but for its name: NewFile::Publish comes next. The guest
+// is released, in the calling thread, as soon as the writes of its pages have completed (write(2) has copied them into
+// the page cache, or the disk has taken them with O_DIRECT): it need not stand still while the rest is written and all
+// of it synced. They throw Error{kFailed} for what the file refuses, Error{kInterrupted}; the file is then a partial
+// image, which NewFile removes.
 
 // Version 3: every page at its fixed offset, straight from the guest's memory.
 WriteTotals WriteVersion3(NewFile& file, const GuestImage& guest, const WriteOptions& options, Progress& progress,

@@ -1,6 +1,7 @@
 // What is saved: a guest's RAM as spans of memory, and the rest of the guest. Knows no hypervisor.
 #pragma once
 
+#include <functional>
 #include <optional>
 #include <span>
 #include <string>
@@ -12,7 +13,7 @@
 
 namespace vmsave {
 
-// One RAM block. The memory must stay mapped, and the guest stopped, until the image is written.
+// One RAM block. The memory must stay mapped, and the guest stopped, until the guest is released.
 struct RamBlock {
   std::string name;
   std::span<const std::byte> memory;  // page-aligned, whole pages
@@ -33,6 +34,10 @@ struct GuestImage {
   std::span<const std::byte> device_state;  // everything behind ram's END in QEMU's stream
   std::string description;
   bool was_running = true;
+
+  // Called once, when nothing more is needed of the blocks' memory; never where that does not come about. What it
+  // throws ends the writing.
+  std::function<void()> release = [] {};
 
   ByteCount ram_length() const;
 };

@@ -92,6 +92,7 @@ WriteTotals WriteVersion2(NewFile& file, const GuestImage& guest, const WriteOpt
   const std::vector<PageBitmap> present = FindPresentPages(guest, options.channels, progress, interrupt);
   const LegacyStream stream(EncodeBeforeStream(guest.description, guest.was_running), guest, present);
   WriteStream(file, stream, options, progress, interrupt);
+  guest.release();
   CompleteImage(file, progress);
   return CountTotals(present, stream.length());
 }

@@ -86,6 +86,7 @@ WriteTotals WriteVersion3(NewFile& file, const GuestImage& guest, const WriteOpt
                           const Interrupt& interrupt) {
   Version3File image(file, Describe(guest), options.checksums);
   Version3Writer(image, guest, options).WritePages(progress, interrupt);
+  guest.release();
   const ByteCount length = image.Finish(guest.frame, guest.device_state);
   CompleteImage(file, progress);
   return CountTotals(image.present(), length);

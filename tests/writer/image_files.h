@@ -13,14 +13,19 @@
 
 namespace vmsave {
 
+inline WriteTotals WriteImage(NewFile& file, const GuestImage& guest, std::uint32_t version,
+                              const WriteOptions& options, Progress& progress,
+                              const Interrupt& interrupt = Interrupt()) {
+  const auto write = version == 3 ? WriteVersion3 : WriteVersion2;
+  return write(file, guest, options, progress, interrupt);
+}
+
 // Writes a whole image and publishes it.
 inline WriteTotals SaveImage(const std::string& path, const GuestImage& guest, std::uint32_t version,
                              const WriteOptions& options = {}, CacheUse cache = CacheUse::kPageCache) {
   NewFile file(path, Replace::kYes, cache);
   Progress progress;
-  const Interrupt never;
-  const WriteTotals totals = version == 3 ? WriteVersion3(file, guest, options, progress, never)
-                                          : WriteVersion2(file, guest, options, progress, never);
+  const WriteTotals totals = WriteImage(file, guest, version, options, progress);
   file.Publish();
   return totals;
 }

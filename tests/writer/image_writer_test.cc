@@ -7,6 +7,7 @@
 
 #include "format/integrity_table.h"
 #include "format/mapped_ram.h"
+#include "format/save_header.h"
 #include "io/sparse_file.h"
 #include "reader/verify.h"
 #include "tests/format/golden.h"
@@ -22,6 +23,13 @@ namespace {
 
 bool IsEmpty(const ScratchDirectory& directory) {
   return std::filesystem::is_empty(directory.path());
+}
+
+bool IsPartial(const NewFile& file) {
+  const auto partial = EncodeSaveMagic(ImageState::kPartial);
+  Bytes magic(partial.size());
+  ReadAt(file.buffered(), magic, FileOffset{0});
+  return std::ranges::equal(magic, partial);
 }
 
 class ImageWriterTest : public testing::TestWithParam<IoWay> {
@@ -102,6 +110,47 @@ TEST_P(ImageWriterTest, TakesGuestsOfAwkwardSizes) {
       Save(directory_.Path("vm.sav"), guest.image(), version);
       ExpectHoldsGuest(directory_.Path("vm.sav"), guest.image());
     }
+  }
+}
+
+// What the guest does when it goes on is not in the image.
+TEST_P(ImageWriterTest, ReleasesTheGuestWhenItsPagesAreWrittenAndTheImageIsNotCompleteYet) {
+  const auto [engine, cache, channels] = GetParam();
+  const SmallGuest as_it_was;
+  for (const std::uint32_t version : {2U, 3U}) {
+    SmallGuest guest;
+    NewFile file(directory_.Path("vm.sav"), Replace::kYes, cache);
+    Progress progress;
+    int releases = 0;
+    guest.image().release = [&] {
+      ++releases;
+      EXPECT_TRUE(IsPartial(file)) << "version " << version;
+      for (std::size_t block = 0; block < guest.image().blocks.size(); ++block) {
+        std::ranges::fill(guest.memory(block), std::byte{0x99});
+      }
+    };
+    WriteImage(file, guest.image(), version, {channels, engine, true}, progress);
+    EXPECT_EQ(releases, 1) << "version " << version;
+    file.Publish();
+    ExpectHoldsGuest(directory_.Path("vm.sav"), as_it_was.image());
+  }
+}
+
+TEST_P(ImageWriterTest, HasSavedAllThereIsWhenItReleasesTheGuest) {
+  const auto [engine, cache, channels] = GetParam();
+  for (const std::uint32_t version : {2U, 3U}) {
+    SmallGuest guest;
+    NewFile file(directory_.Path("vm.sav"), Replace::kYes, cache);
+    Progress progress;
+    bool released = false;
+    guest.image().release = [&] {
+      released = true;
+      EXPECT_EQ(progress.phase(), "saving") << "version " << version;
+      EXPECT_GT(progress.total(), ByteCount{0}) << "version " << version;
+      EXPECT_EQ(progress.done(), progress.total()) << "version " << version;
+    };
+    WriteImage(file, guest.image(), version, {channels, engine, true}, progress);
+    EXPECT_TRUE(released) << "version " << version;
   }
 }
 
@@ -197,8 +246,7 @@ class FailingWriterTest : public testing::TestWithParam<std::tuple<std::uint32_t
     NewFile file(directory_.Path("vm.sav"), Replace::kNo, CacheUse::kPageCache);
     Progress progress;
     try {
-      if (version == 3) WriteVersion3(file, guest_.image(), options, progress, interrupt);
-      if (version == 2) WriteVersion2(file, guest_.image(), options, progress, interrupt);
+      WriteImage(file, guest_.image(), version, options, progress, interrupt);
     } catch (const Error& error) {
       return error.kind();
     }
@@ -217,6 +265,18 @@ TEST_P(FailingWriterTest, ThrowsWhereTheFileCannotGrow) {
   }
 }
 
+TEST_P(FailingWriterTest, ReleasesNoGuestWhosePagesCannotBeWritten) {
+  guest_.image().release = [] { ADD_FAILURE() << "released"; };
+  const FileSizeLimit no_growth((rlim_t{1} << 20) + 70000);
+  EXPECT_EQ(Failure(Interrupt()), ErrorKind::kFailed);
+}
+
+TEST_P(FailingWriterTest, EndsWithWhatTheReleaseOfTheGuestThrows) {
+  guest_.image().release = [] { throw Error(ErrorKind::kInterrupted, "cannot resume it", "it is gone"); };
+  EXPECT_EQ(Failure(Interrupt()), ErrorKind::kInterrupted);
+  EXPECT_TRUE(IsEmpty(directory_));
+}
+
 TEST_P(FailingWriterTest, StopsWhenInterrupted) {
   const Interrupt requested(FileDescriptor(::eventfd(1, EFD_CLOEXEC), "eventfd"));
   EXPECT_EQ(Failure(requested), ErrorKind::kInterrupted);
@@ -232,8 +292,7 @@ TEST_P(FailingWriterTest, EndsWithSyncingAsAPhaseOfItsOwn) {
   const auto [version, engine] = GetParam();
   NewFile file(directory_.Path("vm.sav"), Replace::kNo, CacheUse::kPageCache);
   Progress progress;
-  if (version == 3) WriteVersion3(file, guest_.image(), {4, engine, true}, progress, Interrupt());
-  if (version == 2) WriteVersion2(file, guest_.image(), {4, engine, true}, progress, Interrupt());
+  WriteImage(file, guest_.image(), version, {4, engine, true}, progress);
   EXPECT_EQ(progress.phase(), "syncing");
   EXPECT_EQ(progress.total(), ByteCount{0});
 }

@@ -1,5 +1,6 @@
 #include <gtest/gtest.h>
 #include <sys/eventfd.h>
+#include <sys/inotify.h>
 
 #include <algorithm>
 #include <filesystem>
@@ -285,6 +286,21 @@ TEST_F(Version2StoreFileTest, RefusesToCompleteWhatWasPlacedAndNeverCommitted) {
   store->OpenChannel()->Place(0, Pages(0, 1));
   Deliver(*store->OpenChannel(), guest_.image(), {1, {PageIndex{0}}, {PageIndex{1}}});
   EXPECT_THROW(Finish(*store, guest_.image()), Error);
+}
+
+// Interrupted by the write of the last bytes, before the next phase begins.
+TEST_F(Version2StoreFileTest, TellsThatAllOfTheEndIsWritten) {
+  const auto store = MakeStore();
+  FileDescriptor writes(::inotify_init1(IN_CLOEXEC), "inotify");
+  const std::string file = "/proc/self/fd/" + std::to_string(file_.buffered().number());
+  ASSERT_GE(::inotify_add_watch(writes.number(), file.c_str(), IN_MODIFY), 0);
+  Progress progress;
+  EXPECT_THROW(
+      store->Complete(guest_.image().frame, guest_.image().device_state, progress, Interrupt(std::move(writes))),
+      Error);
+  EXPECT_EQ(progress.phase(), "completing");
+  EXPECT_GT(progress.total(), ByteCount{guest_.image().device_state.size()});
+  EXPECT_EQ(progress.done(), progress.total());
 }
 
 TEST_F(Version2StoreFileTest, StopsWhenInterrupted) {

@@ -11,6 +11,7 @@
 #include "tests/format/byte_strings.h"
 #include "tests/scratch_directory.h"
 #include "tests/writer/arriving_pages.h"
+#include "tests/writer/file_size_limit.h"
 #include "tests/writer/image_files.h"
 #include "tests/writer/io_ways.h"
 #include "tests/writer/late_engine.h"
@@ -259,6 +260,21 @@ TEST_F(RepeatedPagesTest, ChunksThatCameAtOnceAreNotReadBack) {
   const VerifyReport report = Verify(Image(path_), {}, progress, Interrupt());
   ASSERT_EQ(report.damage.size(), 1U);
   EXPECT_NE(report.damage[0].find("pages 0-15 "), std::string::npos) << report.damage[0];
+}
+
+// What follows the reading back does not fit.
+TEST_F(RepeatedPagesTest, TellsThatAllIsReadBack) {
+  PageChannel& channel = OpenChannel();
+  SendFilled(channel, 0, Pages({1}), kOld);
+  SendFilled(channel, 0, Pages({2}), kOld);
+  channel.Settle();
+  channels_.clear();
+  const FileSizeLimit no_growth(FileLength(file_.buffered()).value());
+  Progress progress;
+  ExpectFailed([&] { store_->Complete(guest_.image().frame, {}, progress, Interrupt()); }, "File too large");
+  EXPECT_EQ(progress.phase(), "reading back for checksums");
+  EXPECT_EQ(progress.total(), ByteCount{2 * kPageBytes});
+  EXPECT_EQ(progress.done(), progress.total());
 }
 
 TEST_F(RepeatedPagesTest, WhatAChannelLostIsNotCompleted) {
