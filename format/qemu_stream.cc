@@ -49,6 +49,13 @@ void AppendBlockEntry(ByteWriter& out, std::string_view name, ByteCount length) 
   out.AppendBigEndian(length.value());
 }
 
+void AppendBlockList(ByteWriter& out, const StreamFrame& frame, std::span<const BlockShape> blocks) {
+  ByteCount total;
+  for (const BlockShape& block : blocks) total += block.length;
+  AppendStreamStart(out, frame, {}, total);
+  for (const BlockShape& block : blocks) AppendBlockEntry(out, block.name, block.length);
+}
+
 void AppendRamSectionEnd(ByteWriter& out, const StreamFrame& frame) {
   out.AppendBigEndian(ram_flag::kEndOfSection);
   AppendType(out, SectionType::kFooter);
@@ -72,10 +79,7 @@ void AppendRamEnd(ByteWriter& out, const StreamFrame& frame) {
 }
 
 void AppendLegacyHead(ByteWriter& out, const StreamFrame& frame, std::span<const BlockShape> blocks) {
-  ByteCount total;
-  for (const BlockShape& block : blocks) total += block.length;
-  AppendStreamStart(out, frame, {}, total);
-  for (const BlockShape& block : blocks) AppendBlockEntry(out, block.name, block.length);
+  AppendBlockList(out, frame, blocks);
   AppendRamSectionEnd(out, frame);
   AppendRamPart(out, frame);
 }

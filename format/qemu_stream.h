@@ -67,6 +67,9 @@ void AppendStreamStart(ByteWriter& out, const StreamFrame& frame, std::span<cons
 // One entry of the block list, without mapped-ram header. REQUIRES: name.size() <= 255.
 void AppendBlockEntry(ByteWriter& out, std::string_view name, ByteCount length);
 
+// AppendStreamStart without capabilities, and all of the block list. REQUIRES: names of at most 255 bytes.
+void AppendBlockList(ByteWriter& out, const StreamFrame& frame, std::span<const BlockShape> blocks);
+
 // Ends the body of a ram section: EOS and footer.
 void AppendRamSectionEnd(ByteWriter& out, const StreamFrame& frame);
 

@@ -53,10 +53,7 @@ MultifdLink::MultifdLink(ByteSink& main, const std::vector<ByteSink*>& channels,
 
 void MultifdLink::Begin(const StreamContents& contents) {
   frame_ = contents.frame;
-  ByteCount total;
-  for (const StreamBlock& block : contents.blocks) total += block.length;
-  AppendStreamStart(records_, frame_, {}, total);
-  for (const StreamBlock& block : contents.blocks) AppendBlockEntry(records_, block.name, block.length);
+  AppendBlockList(records_, frame_, contents.block_shapes());
   Synchronise();
 }
 
