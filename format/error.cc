@@ -15,15 +15,20 @@ std::string Printable(std::string text) {
   return text;
 }
 
+constexpr std::string_view kBeforeWhy = ": ";
+
 std::string Sentence(std::string_view what_failed, std::string_view why, std::string_view advice) {
-  if (advice.empty()) return fmt::format("{}: {}", what_failed, why);
-  return fmt::format("{}: {} ({})", what_failed, why, advice);
+  if (advice.empty()) return fmt::format("{}{}{}", what_failed, kBeforeWhy, why);
+  return fmt::format("{}{}{} ({})", what_failed, kBeforeWhy, why, advice);
 }
 
 }  // namespace
 
 Error::Error(ErrorKind kind, std::string_view what_failed, std::string_view why, std::string_view advice)
-    : std::runtime_error(Printable(Sentence(what_failed, why, advice))), kind_(kind) {}
+    : std::runtime_error(Printable(Sentence(what_failed, why, advice))),
+      kind_(kind),
+      why_offset_(what_failed.size() + kBeforeWhy.size()),
+      why_length_(why.size()) {}
 
 Error Error::FromErrno(std::string_view what_failed, int error_number, std::string_view advice) {
   return Error(ErrorKind::kFailed, what_failed, std::generic_category().message(error_number), advice);

@@ -1,6 +1,7 @@
 // The one error type of vmsave: what failed and on what, why, and what the operator can do about it.
 #pragma once
 
+#include <cstddef>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -25,8 +26,13 @@ class Error : public std::runtime_error {
 
   ErrorKind kind() const { return kind_; }
 
+  // WHY by itself; a part of what().
+  std::string_view why() const { return std::string_view(what()).substr(why_offset_, why_length_); }
+
  private:
   ErrorKind kind_;
+  std::size_t why_offset_;
+  std::size_t why_length_;
 };
 
 }  // namespace vmsave

@@ -50,17 +50,6 @@ Damage FindRangeDamage(const Image& image) {
   return std::nullopt;
 }
 
-bool EndsWithVmDescription(std::span<const std::byte> tail) {
-  constexpr std::size_t kPrefix = 6;
-  for (std::size_t at = 0; at + kPrefix < tail.size(); ++at) {
-    if (tail[at] == std::byte{0} && tail[at + 1] == static_cast<std::byte>(SectionType::kVmDescription) &&
-        GetBigEndian<std::uint32_t>(tail.subspan(at + 2)) == tail.size() - at - kPrefix) {
-      return true;
-    }
-  }
-  return false;
-}
-
 // The footer of a section, then EOF: how a stream ends whose QEMU was told to leave VMDESCRIPTION out.
 bool EndsWithSection(std::span<const std::byte> tail) {
   constexpr std::size_t kFooterAndEof = 6;
@@ -77,7 +66,7 @@ Damage FindMissingEnd(const Image& image) {
   const FileOffset end = image.stream_end();
   const std::uint64_t length = std::min((end - image.stream_start()).value(), kMaxVmDescriptionBytes);
   const std::vector<std::byte> tail = ReadRange(image, FileOffset{end.value() - length}, ByteCount{length});
-  if (EndsWithVmDescription(tail)) return std::nullopt;
+  if (FindStreamEnd(tail) == tail.size()) return std::nullopt;
   std::string damage = "it is truncated: QEMU's stream in it has no end";
   if (EndsWithSection(tail)) damage += "; if the guest ran with suppress-vmdesc=on, use vmrestore --verify off";
   return damage;
@@ -106,14 +95,6 @@ std::vector<DamagedPlace> Joined(std::vector<DamagedPlace> places) {
     }
   }
   return joined;
-}
-
-// "cannot be read: Input/output error", of "cannot read FILE at OFFSET: Input/output error (ADVICE)": the place is told
-// as pages.
-std::string Unreadable(const Error& error) {
-  std::string_view reason = error.what();
-  if (const std::size_t place = reason.rfind(": "); place != std::string_view::npos) reason.remove_prefix(place + 2);
-  return fmt::format("cannot be read: {}", reason.substr(0, reason.find(" (")));
 }
 
 class ParallelVerify {
@@ -195,7 +176,7 @@ class ParallelVerify {
         reader.Start(piece, buffers_.front().bytes().first(piece.length().value()));
         owner_.Note(reader.Finish().damage, kWrongChecksum);
       } catch (const Error& error) {
-        owner_.Note({{piece.block, {piece.first_page, piece.pages()}}}, Unreadable(error));
+        owner_.Note({{piece.block, {piece.first_page, piece.pages()}}}, fmt::format("cannot be read: {}", error.why()));
       }
     }
 

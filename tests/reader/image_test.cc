@@ -2,11 +2,14 @@
 
 #include <gtest/gtest.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 
 #include <map>
 
 #include "reader/verify.h"
+#include "tests/io/child_process.h"
 #include "tests/reader/image_copies.h"
+#include "tests/reader/unreadable_sector.h"
 #include "tests/scratch_directory.h"
 
 namespace vmsave {
@@ -120,6 +123,33 @@ TEST_F(ImageTest, NeedsARegularFile) {
   EXPECT_THROW(Image(directory_.path().string()), Error);
   ASSERT_EQ(::mkfifo(directory_.Path("fifo").c_str(), 0600), 0);
   EXPECT_THROW(Image(directory_.Path("fifo")), Error);
+}
+
+// A disk's failure, not the image's damage.
+std::string WhyNotOpened(const std::string& path) {
+  try {
+    const Image image(path);
+    return "(opened)";
+  } catch (const Error& error) {
+    return error.kind() == ErrorKind::kFailed ? error.what() : "(not a failure)";
+  }
+}
+
+TEST_F(ImageTest, TellsWhatCannotBeReadWithTheFileAndThePlace) {
+  Write(Copy::kVersion3);
+  const FileOffset table = Image(path_).header()->extension->integrity_offset;
+  for (const FileOffset at : {FileOffset{0}, FileOffset{kSaveHeaderBytes}, Image(path_).stream_start(), table}) {
+    const std::string said = InChild([&] {
+      if (!FailReadsAt(at, SYS_pread64)) return kNotPermitted;
+      return WhyNotOpened(path_);
+    });
+    if (said == kNotPermitted) GTEST_SKIP() << "no seccomp";
+    EXPECT_EQ(said, "cannot read " + path_ + " at byte " + std::to_string(at.value()) + ": Input/output error");
+  }
+}
+
+TEST_F(ImageTest, TellsWhatTheKernelSaysOfAFileThatCannotBeRead) {
+  EXPECT_EQ(WhyNotOpened("/proc/self/mem"), "cannot read /proc/self/mem at byte 0: Input/output error");
 }
 
 TEST_F(ImageTest, RefusesWhatIsNoImage) {

@@ -1,20 +1,16 @@
 #include "reader/verify.h"
 
 #include <gtest/gtest.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
 #include <sys/eventfd.h>
-#include <sys/prctl.h>
 #include <sys/syscall.h>
 
-#include <array>
 #include <cerrno>
-#include <cstddef>
 #include <random>
 
 #include "reader/chunk_reader.h"
 #include "tests/io/child_process.h"
 #include "tests/reader/image_copies.h"
+#include "tests/reader/unreadable_sector.h"
 #include "tests/scratch_directory.h"
 #include "tests/writer/io_ways.h"
 
@@ -184,20 +180,6 @@ TEST_F(VerifyTest, DoesNotJoinDamageOfDifferentBlocks) {
   EXPECT_EQ(Report().damage.size(), 2U);
 }
 
-// A sector that the disk cannot read, where a run of pages begins. The sync engine reads with preadv(2).
-bool FailReadsAt(FileOffset offset) {
-  const auto low = static_cast<__u32>(offset.value());
-  std::array<sock_filter, 6> program{
-      sock_filter{BPF_LD | BPF_W | BPF_ABS, 0, 0, offsetof(seccomp_data, nr)},
-      sock_filter{BPF_JMP | BPF_JEQ | BPF_K, 0, 3, SYS_preadv},
-      sock_filter{BPF_LD | BPF_W | BPF_ABS, 0, 0, offsetof(seccomp_data, args) + 3 * sizeof(__u64)},
-      sock_filter{BPF_JMP | BPF_JEQ | BPF_K, 0, 1, low},
-      sock_filter{BPF_RET | BPF_K, 0, 0, SECCOMP_RET_ERRNO | EIO},
-      sock_filter{BPF_RET | BPF_K, 0, 0, SECCOMP_RET_ALLOW}};
-  const sock_fprog filter{static_cast<unsigned short>(program.size()), program.data()};
-  return ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 && ::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) == 0;
-}
-
 std::string Lines(const VerifyReport& report) {
   std::string lines;
   for (const std::string& damage : report.damage) lines += damage + "\n";
@@ -210,7 +192,7 @@ TEST_F(VerifyTest, ListsWhatCannotBeReadAndGoesOnBehindIt) {
   const FlippedBit other_damage(path_, PlaceOf(1, 0), 0);
   const std::string said = InChild([&] {
     const Image image(path_);
-    if (!FailReadsAt(PlaceOf(0, run))) return kNotPermitted;
+    if (!FailReadsAt(PlaceOf(0, run), SYS_preadv)) return kNotPermitted;
     Progress progress;
     const VerifyReport report = Verify(image, {2, EngineKind::kSync, CacheUse::kPageCache}, progress, Interrupt());
     return Lines(report) + (progress.done() == progress.total() ? "all looked at" : "not all looked at");
