@@ -1,19 +1,12 @@
 #include <gtest/gtest.h>
 
-#include "format/save_header.h"
 #include "qemu/save_job.h"
 #include "tests/qemu/running_qemu.h"
 #include "tests/scratch_directory.h"
+#include "tests/writer/image_files.h"
 
 namespace vmsave {
 namespace {
-
-bool IsPartial(const NewFile& file) {
-  const auto partial = EncodeSaveMagic(ImageState::kPartial);
-  std::vector<std::byte> magic(partial.size());
-  ReadAt(file.buffered(), magic, FileOffset{0});
-  return std::ranges::equal(magic, partial);
-}
 
 class MemorySaveTest : public testing::TestWithParam<std::tuple<const char*, ImageVersion>> {
  protected:

@@ -10,6 +10,7 @@
 #include "tests/qemu/patience.h"
 #include "tests/qemu/running_qemu.h"
 #include "tests/writer/arriving_pages.h"
+#include "tests/writer/loaded_guest.h"
 #include "tests/writer/small_guest.h"
 
 namespace vmsave {
@@ -58,7 +59,7 @@ class MultifdReceiverTest : public testing::Test {
     receiver_->store().Complete(receiver_->guest().contents.frame, receiver_->guest().device_state, progress,
                                 interrupt_);
     file_.Publish();
-    ExpectLoadsAs(directory_.Path("vm.sav"), guest_.image());
+    ExpectHoldsGuest(directory_.Path("vm.sav"), guest_.image());
   }
 
   void FillPage(std::size_t block, std::uint64_t page, std::uint8_t fill) {

@@ -10,6 +10,7 @@
 #include "tests/qemu/running_qemu.h"
 #include "tests/writer/arriving_pages.h"
 #include "tests/writer/late_engine.h"
+#include "tests/writer/loaded_guest.h"
 #include "tests/writer/small_guest.h"
 #include "writer/version3_store.h"
 
@@ -204,7 +205,7 @@ TEST_P(MultifdResendTest, EveryPageHoldsItsLastVersion) {
   Progress progress;
   receiver.store().Complete(receiver.guest().contents.frame, receiver.guest().device_state, progress, interrupt);
   file.Publish();
-  ExpectLoadsAs(path, guest.image());
+  ExpectHoldsGuest(path, guest.image());
 }
 
 std::string StressName(const testing::TestParamInfo<std::tuple<SyncStyle, StoreKind>>& shown) {

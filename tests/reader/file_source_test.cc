@@ -129,7 +129,7 @@ TEST(FileSourceTest, EndsWithAFileThatIsShorterThanTold) {
   ExpectDamaged([&] { source.Read(piece); }, "ends early");
 }
 
-class ReadAheadTest : public testing::TestWithParam<std::tuple<EngineKind, CacheUse>> {
+class ReadAheadTest : public testing::TestWithParam<EngineAndCache> {
  protected:
   void SetUp() override {
     const auto [engine, cache] = GetParam();
@@ -230,14 +230,7 @@ TEST_P(ReadAheadTest, StopsWhenInterrupted) {
   EXPECT_THROW(source.Read(piece), Error);
 }
 
-INSTANTIATE_TEST_SUITE_P(Ways, ReadAheadTest,
-                         testing::Combine(testing::Values(EngineKind::kSync, EngineKind::kUring),
-                                          testing::Values(CacheUse::kPageCache, CacheUse::kBypass)),
-                         [](const auto& shown) {
-                           const CacheUse cache = std::get<CacheUse>(shown.param);
-                           return std::string(EngineName(std::get<EngineKind>(shown.param))) +
-                                  (cache == CacheUse::kBypass ? "Direct" : "Buffered");
-                         });
+INSTANTIATE_TEST_SUITE_P(Ways, ReadAheadTest, kAllEnginesAndCaches, EngineAndCacheName);
 
 }  // namespace
 }  // namespace vmsave

@@ -4,10 +4,12 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <span>
 #include <string>
 #include <vector>
 
+#include "format/save_header.h"
 #include "io/file_descriptor.h"
 #include "writer/image_writer.h"
 
@@ -39,6 +41,14 @@ inline std::vector<std::byte> ReadWholeFile(const std::string& path) {
 
 inline void WriteWholeFile(const std::string& path, std::span<const std::byte> bytes) {
   WriteAt(OpenFile(path, O_WRONLY | O_CREAT | O_TRUNC, 0600), bytes, FileOffset{0});
+}
+
+// Its magic says that the image is not complete.
+inline bool IsPartial(const NewFile& file) {
+  const auto partial = EncodeSaveMagic(ImageState::kPartial);
+  std::vector<std::byte> magic(partial.size());
+  ReadAt(file.buffered(), magic, FileOffset{0});
+  return std::ranges::equal(magic, partial);
 }
 
 // Changes bytes of a file in place.

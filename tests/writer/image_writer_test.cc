@@ -7,7 +7,6 @@
 
 #include "format/integrity_table.h"
 #include "format/mapped_ram.h"
-#include "format/save_header.h"
 #include "io/sparse_file.h"
 #include "reader/verify.h"
 #include "tests/format/golden.h"
@@ -23,13 +22,6 @@ namespace {
 
 bool IsEmpty(const ScratchDirectory& directory) {
   return std::filesystem::is_empty(directory.path());
-}
-
-bool IsPartial(const NewFile& file) {
-  const auto partial = EncodeSaveMagic(ImageState::kPartial);
-  Bytes magic(partial.size());
-  ReadAt(file.buffered(), magic, FileOffset{0});
-  return std::ranges::equal(magic, partial);
 }
 
 class ImageWriterTest : public testing::TestWithParam<IoWay> {

@@ -13,16 +13,27 @@
 
 namespace vmsave {
 
+using EngineAndCache = std::tuple<EngineKind, CacheUse>;
 using IoWay = std::tuple<EngineKind, CacheUse, unsigned>;  // the last one: channels
+
+inline const auto kAllEnginesAndCaches = testing::Combine(testing::Values(EngineKind::kSync, EngineKind::kUring),
+                                                          testing::Values(CacheUse::kPageCache, CacheUse::kBypass));
 
 inline const auto kAllIoWays =
     testing::Combine(testing::Values(EngineKind::kSync, EngineKind::kUring),
                      testing::Values(CacheUse::kPageCache, CacheUse::kBypass), testing::Values(1U, 8U));
 
+inline std::string NameOf(EngineKind engine, CacheUse cache) {
+  return std::string(EngineName(engine)) + (cache == CacheUse::kBypass ? "Direct" : "Buffered");
+}
+
+inline std::string EngineAndCacheName(const testing::TestParamInfo<EngineAndCache>& info) {
+  return std::apply(NameOf, info.param);
+}
+
 inline std::string IoWayName(const testing::TestParamInfo<IoWay>& info) {
   const auto [engine, cache, channels] = info.param;
-  return std::string(EngineName(engine)) + (cache == CacheUse::kBypass ? "Direct" : "Buffered") +
-         std::to_string(channels);
+  return NameOf(engine, cache) + std::to_string(channels);
 }
 
 // Why this machine cannot go that way; empty where it can.

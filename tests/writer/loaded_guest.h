@@ -8,12 +8,13 @@
 #include <vector>
 
 #include "reader/memory_loader.h"
+#include "reader/verify.h"
 #include "tests/format/byte_strings.h"
 #include "writer/ram_block.h"
 
 namespace vmsave {
 
-// Loads the image into memory that held other bytes, and compares all of it with the guest.
+// Loads the image into memory that held other bytes, and compares all of it with the guest; its checksums are right.
 inline void ExpectHoldsGuest(const std::string& path, const GuestImage& guest) {
   const Image image(path);
   ASSERT_EQ(image.contents().blocks.size(), guest.blocks.size());
@@ -30,6 +31,7 @@ inline void ExpectHoldsGuest(const std::string& path, const GuestImage& guest) {
   EXPECT_TRUE(std::ranges::equal(loaded.device_state, guest.device_state));
   EXPECT_EQ(image.description(), guest.description);
   EXPECT_EQ(image.was_running(), guest.was_running);
+  EXPECT_EQ(Verify(image, {}, progress, Interrupt()).damage, std::vector<std::string>());
 }
 
 }  // namespace vmsave

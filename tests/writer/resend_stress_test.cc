@@ -4,13 +4,13 @@
 #include <barrier>
 #include <random>
 
-#include "format/save_header.h"
 #include "io/channels.h"
 #include "tests/format/byte_strings.h"
 #include "tests/scratch_directory.h"
 #include "tests/writer/arriving_pages.h"
 #include "tests/writer/image_files.h"
 #include "tests/writer/late_engine.h"
+#include "tests/writer/loaded_guest.h"
 #include "tests/writer/small_guest.h"
 #include "writer/version3_store.h"
 
@@ -166,8 +166,7 @@ TEST_P(ResendStressTest, EveryPageHoldsItsLastVersion) {
   LastVersions versions(guest);
   NewFile file(path, Replace::kNo, CacheUse::kPageCache);
   const ArrivingGuest arriving = Arriving(guest.image());
-  const FileOffset stream_start{kSaveHeaderBytes + EncodeDescription(arriving.description).size()};
-  const FixedOffsetLayout layout = LayOutFixedOffsets(stream_start, arriving.frame, arriving.blocks);
+  const FixedOffsetLayout layout = LayOutOf(arriving);
   const auto store = MakeVersion3Store(file, arriving, {kChannels, EngineKind::kSync, true}, MakeEngines());
   std::uint64_t wrong_pages = 0;
   std::uint64_t round = 0;
@@ -194,7 +193,7 @@ TEST_P(ResendStressTest, EveryPageHoldsItsLastVersion) {
   Progress progress;
   store->Complete(guest.image().frame, guest.image().device_state, progress, Interrupt());
   file.Publish();
-  ExpectLoadsAs(path, guest.image());
+  ExpectHoldsGuest(path, guest.image());
 }
 
 INSTANTIATE_TEST_SUITE_P(Engines, ResendStressTest,

@@ -28,7 +28,7 @@ Bytes Pattern(std::size_t length) {
   return bytes;
 }
 
-class SequentialWriterTest : public testing::TestWithParam<std::tuple<EngineKind, CacheUse>> {
+class SequentialWriterTest : public testing::TestWithParam<EngineAndCache> {
  protected:
   void SetUp() override {
     const auto [engine, cache] = GetParam();
@@ -142,14 +142,7 @@ TEST_P(SequentialWriterTest, MayBeLeftBeforeItsEnd) {
   writer.Append(Pattern(2 * kMiB + 1));
 }
 
-INSTANTIATE_TEST_SUITE_P(Ways, SequentialWriterTest,
-                         testing::Combine(testing::Values(EngineKind::kSync, EngineKind::kUring),
-                                          testing::Values(CacheUse::kPageCache, CacheUse::kBypass)),
-                         [](const auto& shown) {
-                           const CacheUse cache = std::get<CacheUse>(shown.param);
-                           return std::string(EngineName(std::get<EngineKind>(shown.param))) +
-                                  (cache == CacheUse::kBypass ? "Direct" : "Buffered");
-                         });
+INSTANTIATE_TEST_SUITE_P(Ways, SequentialWriterTest, kAllEnginesAndCaches, EngineAndCacheName);
 
 }  // namespace
 }  // namespace vmsave

@@ -7,7 +7,7 @@
 #include <functional>
 
 #include "format/save_header.h"
-#include "tests/writer/delivered_pages.h"
+#include "tests/writer/arriving_pages.h"
 #include "tests/writer/file_size_limit.h"
 #include "tests/writer/image_files.h"
 #include "tests/writer/io_ways.h"
@@ -19,35 +19,17 @@ namespace {
 
 constexpr std::uint64_t kMiB = 1 << 20;
 
-std::vector<PageIndex> Pages(std::uint64_t first, std::uint64_t count) {
-  std::vector<PageIndex> pages;
-  for (std::uint64_t page = first; page < first + count; ++page) pages.emplace_back(page);
-  return pages;
-}
-
 WriteTotals Finish(PageStore& store, const GuestImage& guest) {
   Progress progress;
   return store.Complete(guest.frame, guest.device_state, progress, Interrupt());
 }
 
-using DeliverBatch = std::function<void(PageChannel&, const PageBatch&)>;
-
-// Every page once, over all channels at the same time, which then settle and go.
-void RunAll(PageStore& store, unsigned channels, const SmallGuest& guest, std::uint64_t seed,
-            const DeliverBatch& deliver) {
-  std::mt19937_64 random(seed);
-  const std::vector<PageBatch> batches = ShuffledBatches(guest, random);
-  WorkQueue queue(batches.size());
-  RunChannels(channels, Interrupt(), [&](const ChannelContext&) {
-    const std::unique_ptr<PageChannel> channel = store.OpenChannel();
-    while (const auto batch = queue.Take()) deliver(*channel, batches[*batch]);
-    channel->Settle();
-  });
+std::vector<PageBatch> BatchesOf(const SmallGuest& guest, std::uint64_t seed) {
+  return ShuffledBatches(guest, PageChannel::kMaxPages, InBatch::kAnyOrder, seed);
 }
 
 void SendGuest(PageStore& store, unsigned channels, const SmallGuest& guest, std::uint64_t seed) {
-  RunAll(store, channels, guest, seed,
-         [&](PageChannel& channel, const PageBatch& batch) { Deliver(channel, guest.image(), batch); });
+  DeliverAll(store, channels, guest.image(), BatchesOf(guest, seed));
 }
 
 class Version2StoreTest : public testing::TestWithParam<IoWay> {
@@ -63,7 +45,7 @@ class Version2StoreTest : public testing::TestWithParam<IoWay> {
   WriteTotals ExpectSaves(const SmallGuest& guest, Arrive arrive) {
     const auto [engine, cache, channels] = GetParam();
     NewFile file(path_, Replace::kYes, cache);
-    const auto store = MakeVersion2Store(file, Announce(guest.image()), {channels, engine, true});
+    const auto store = MakeVersion2Store(file, Arriving(guest.image()), {channels, engine, true});
     arrive(*store);
     const WriteTotals totals = Finish(*store, guest.image());
     file.Publish();
@@ -97,9 +79,9 @@ TEST_P(Version2StoreTest, TakesGuestsOfAwkwardSizes) {
 TEST_P(Version2StoreTest, LetsTheLastCopyOfAPageCount) {
   const SmallGuest guest({{"pc.ram", 1500}, {"vga.vram", 300}});
   ExpectSaves(guest, [&](PageStore& store) {
-    RunAll(store, channels(), guest, 4, DeliverSomethingElse);
+    DeliverAll(store, channels(), BatchesOf(guest, 4), DeliverSomethingElse);
     SendGuest(store, channels(), guest, 5);
-    RunAll(store, channels(), guest, 6, DeliverSomethingElse);
+    DeliverAll(store, channels(), BatchesOf(guest, 6), DeliverSomethingElse);
     SendGuest(store, channels(), guest, 7);
   });
 }
@@ -114,7 +96,8 @@ TEST_P(Version2StoreTest, TakesDescriptionsAndDeviceStatesOfAnyLength) {
   for (const std::size_t length : {kMiB - 4096, 3 * kMiB, 3 * kMiB + 4095}) {
     SmallGuest guest;
     guest.image().description = std::string(length, 'd');
-    std::vector<std::byte> device_state(length, std::byte{0x5c});
+    const std::span<const std::byte> end = guest.image().device_state;
+    const Bytes device_state = Join({Bytes(length - end.size(), std::byte{0x5c}), end});
     guest.image().device_state = device_state;
     ExpectSaves(guest, [&](PageStore& store) { SendGuest(store, channels(), guest, length); });
   }
@@ -126,14 +109,14 @@ TEST_P(Version2StoreTest, GivesRoomInAsFewPiecesAsCanBe) {
   ExpectSaves(guest, [&](PageStore& store) {
     const auto channel = store.OpenChannel();
     for (std::uint64_t first = 0; first < guest.image().blocks[0].pages(); first += PageChannel::kMaxPages) {
-      const std::vector<PageIndex> pages = Pages(first, PageChannel::kMaxPages);
+      const std::vector<PageIndex> pages = PagesBetween(first, first + PageChannel::kMaxPages);
       const std::span<const iovec> pieces = channel->Place(0, pages);
       FillPieces(pieces, BytesOfPages(guest.image().blocks[0], pages));
       channel->Commit();
       EXPECT_LE(pieces.size(), pages.size() + 2) << "only at a buffer's edge is a page in two";
       straddling += pieces.size() - pages.size();
       for (std::uint64_t page = first; page < first + pages.size(); ++page) {
-        if (!guest.IsPresent(0, page)) channel->Zero(0, Pages(page, 1));  // for the totals
+        if (!guest.IsPresent(0, page)) channel->Zero(0, PagesBetween(page, page + 1));  // for the totals
       }
     }
     channel->Settle();
@@ -170,8 +153,8 @@ TEST_P(Version2StoreTest, MayMakePagesZeroWhileOthersArePlaced) {
   std::ranges::fill(guest.memory(0).subspan(200 * kPageBytes), std::byte{0});
   ExpectSaves(guest, [&](PageStore& store) {
     const auto channel = store.OpenChannel();
-    const auto room = channel->Place(0, Pages(0, 200));
-    channel->Zero(0, Pages(200, 200));
+    const auto room = channel->Place(0, PagesBetween(0, 200));
+    channel->Zero(0, PagesBetween(200, 400));
     FillPieces(room, guest.image().blocks[0].memory.first(200 * kPageBytes));
     channel->Commit();
     channel->Settle();
@@ -184,7 +167,7 @@ TEST_P(Version2StoreTest, TakesAnyNumberOfZeroPages) {
   std::ranges::fill(guest.memory(0), std::byte{0});
   ExpectSaves(guest, [&](PageStore& store) {
     const auto channel = store.OpenChannel();
-    channel->Zero(0, Pages(0, 1000));
+    channel->Zero(0, PagesBetween(0, 1000));
     channel->Settle();
   });
 }
@@ -193,13 +176,13 @@ TEST_P(Version2StoreTest, ThrowsForEveryChannelWhereTheFileCannotGrow) {
   const auto [engine, cache, channels] = GetParam();
   const SmallGuest guest({{"pc.ram", 1000}});
   NewFile file(path_, Replace::kNo, cache);
-  const auto store = MakeVersion2Store(file, Announce(guest.image()), {channels, engine, true});
+  const auto store = MakeVersion2Store(file, Arriving(guest.image()), {channels, engine, true});
   const auto other = store->OpenChannel();
   const FileSizeLimit no_growth(kMiB);
   EXPECT_THROW(SendGuest(*store, channels, guest, 1), Error);
   EXPECT_THROW(SendGuest(*store, channels, guest, 2), Error);
-  EXPECT_THROW(other->Place(0, Pages(0, 1)), Error);
-  EXPECT_THROW(other->Zero(0, Pages(0, 1)), Error);
+  EXPECT_THROW(other->Place(0, PagesBetween(0, 1)), Error);
+  EXPECT_THROW(other->Zero(0, PagesBetween(0, 1)), Error);
   EXPECT_THROW(Finish(*store, guest.image()), Error);
 }
 
@@ -207,7 +190,7 @@ TEST_P(Version2StoreTest, ThrowsWhereTheFileCannotTakeItsEnd) {
   const auto [engine, cache, channels] = GetParam();
   const SmallGuest guest({{"pc.ram", 40}});
   NewFile file(path_, Replace::kNo, cache);
-  const auto store = MakeVersion2Store(file, Announce(guest.image()), {channels, engine, true});
+  const auto store = MakeVersion2Store(file, Arriving(guest.image()), {channels, engine, true});
   SendGuest(*store, channels, guest, 1);
   for (const rlim_t limit : {rlim_t{0}, rlim_t{65536}}) {
     const FileSizeLimit no_growth(limit);
@@ -219,7 +202,7 @@ TEST_P(Version2StoreTest, EndsWithSyncingAsAPhaseOfItsOwn) {
   const auto [engine, cache, channels] = GetParam();
   const SmallGuest guest;
   NewFile file(path_, Replace::kNo, cache);
-  const auto store = MakeVersion2Store(file, Announce(guest.image()), {channels, engine, true});
+  const auto store = MakeVersion2Store(file, Arriving(guest.image()), {channels, engine, true});
   Progress progress;
   store->Complete(guest.image().frame, guest.image().device_state, progress, Interrupt());
   EXPECT_EQ(progress.phase(), "syncing");
@@ -230,7 +213,7 @@ INSTANTIATE_TEST_SUITE_P(Ways, Version2StoreTest, kAllIoWays, IoWayName);
 
 class Version2StoreFileTest : public testing::Test {
  protected:
-  std::unique_ptr<PageStore> MakeStore() { return MakeVersion2Store(file_, Announce(guest_.image()), {}); }
+  std::unique_ptr<PageStore> MakeStore() { return MakeVersion2Store(file_, Arriving(guest_.image()), {}); }
 
   ScratchDirectory directory_;
   SmallGuest guest_{{{"pc.ram", 3}, {"b", 2}}};
@@ -244,11 +227,11 @@ TEST_F(Version2StoreFileTest, HasTheRecordsInTheOrderOfTheirArrival) {
   const Bytes first(2 * kPageBytes, std::byte{1});
   const Bytes second(kPageBytes, std::byte{2});
   const auto first_room = one->Place(0, std::vector{PageIndex{2}, PageIndex{0}});
-  FillPieces(other->Place(1, Pages(1, 1)), second);
+  FillPieces(other->Place(1, PagesBetween(1, 2)), second);
   FillPieces(first_room, first);
   other->Commit();
   one->Commit();
-  other->Zero(0, Pages(0, 2));
+  other->Zero(0, PagesBetween(0, 2));
   one->Settle();
   other->Settle();
   GuestImage& image = guest_.image();
@@ -266,7 +249,7 @@ TEST_F(Version2StoreFileTest, HasTheRecordsInTheOrderOfTheirArrival) {
   Bytes before = EncodeBeforeStream(image.description, true);
   std::ranges::copy(EncodeSaveMagic(ImageState::kComplete), before.begin());
   wanted.Append(before);
-  AppendLegacyHead(wanted, image.frame, Announce(image).blocks);
+  AppendLegacyHead(wanted, image.frame, Arriving(image).blocks);
   append_head(2 * 4096 | 0x08, "pc.ram");
   wanted.Append(std::span(first).first(4096));
   append_head(0x08 | 0x20);
@@ -283,7 +266,7 @@ TEST_F(Version2StoreFileTest, HasTheRecordsInTheOrderOfTheirArrival) {
 
 TEST_F(Version2StoreFileTest, RefusesToCompleteWhatWasPlacedAndNeverCommitted) {
   const auto store = MakeStore();
-  store->OpenChannel()->Place(0, Pages(0, 1));
+  store->OpenChannel()->Place(0, PagesBetween(0, 1));
   Deliver(*store->OpenChannel(), guest_.image(), {1, {PageIndex{0}}, {PageIndex{1}}});
   EXPECT_THROW(Finish(*store, guest_.image()), Error);
 }

@@ -6,8 +6,6 @@
 #include <filesystem>
 #include <random>
 
-#include "format/save_header.h"
-#include "io/channels.h"
 #include "tests/format/byte_strings.h"
 #include "tests/scratch_directory.h"
 #include "tests/writer/arriving_pages.h"
@@ -15,47 +13,17 @@
 #include "tests/writer/image_files.h"
 #include "tests/writer/io_ways.h"
 #include "tests/writer/late_engine.h"
+#include "tests/writer/loaded_guest.h"
 #include "tests/writer/small_guest.h"
 
 namespace vmsave {
 namespace {
-
-struct Batch {
-  std::size_t block;
-  std::vector<PageIndex> pages;
-};
-
-// All present pages, in batches of up to `largest`, shuffled; with `inside` also within the batches.
-std::vector<Batch> ShuffledBatches(const SmallGuest& guest, std::size_t largest, bool inside, std::uint64_t seed) {
-  std::mt19937_64 random(seed);
-  std::vector<Batch> batches;
-  for (std::size_t block = 0; block < guest.image().blocks.size(); ++block) {
-    std::vector<PageIndex> pages;
-    for (std::uint64_t page = 0; page < guest.image().blocks[block].pages(); ++page) {
-      if (guest.IsPresent(block, page)) pages.emplace_back(page);
-    }
-    if (inside) std::ranges::shuffle(pages, random);
-    for (auto first = pages.begin(); first != pages.end();) {
-      const auto left = static_cast<std::size_t>(pages.end() - first);
-      const auto count = static_cast<std::ptrdiff_t>(std::min(1 + random() % largest, left));
-      batches.push_back({block, {first, first + count}});
-      first += count;
-    }
-  }
-  std::ranges::shuffle(batches, random);
-  return batches;
-}
 
 WriteTotals Complete(PageStore& store, NewFile& file, const GuestImage& guest) {
   Progress progress;
   const WriteTotals totals = store.Complete(guest.frame, guest.device_state, progress, Interrupt());
   file.Publish();
   return totals;
-}
-
-FixedOffsetLayout LayOutOf(const ArrivingGuest& guest) {
-  const FileOffset stream_start{kSaveHeaderBytes + EncodeDescription(guest.description).size()};
-  return LayOutFixedOffsets(stream_start, guest.frame, guest.blocks);
 }
 
 class Version3StoreTest : public testing::TestWithParam<IoWay> {
@@ -67,18 +35,10 @@ class Version3StoreTest : public testing::TestWithParam<IoWay> {
   WriteOptions options() const { return {std::get<unsigned>(GetParam()), std::get<EngineKind>(GetParam()), true}; }
   NewFile Create() const { return {path_, Replace::kYes, std::get<CacheUse>(GetParam())}; }
 
-  // Sends the batches over all channels at once.
-  WriteTotals Save(const SmallGuest& guest, const std::vector<Batch>& batches) const {
+  WriteTotals Save(const SmallGuest& guest, const std::vector<PageBatch>& batches) const {
     NewFile file = Create();
     const auto store = MakeVersion3Store(file, Arriving(guest.image()), options());
-    WorkQueue queue(batches.size());
-    RunChannels(options().channels, Interrupt(), [&](const ChannelContext&) {
-      const auto channel = store->OpenChannel();
-      while (const auto number = queue.Take()) {
-        SendPages(*channel, guest.image(), batches[*number].block, batches[*number].pages);
-      }
-      channel->Settle();
-    });
+    DeliverAll(*store, options().channels, guest.image(), batches);
     return Complete(*store, file, guest.image());
   }
 
@@ -95,16 +55,16 @@ class Version3StoreTest : public testing::TestWithParam<IoWay> {
 TEST_P(Version3StoreTest, WritesTheBytesOfTheWriterFromMemory) {
   const SmallGuest guest;
   for (const std::size_t largest : {7U, 256U}) {
-    Save(guest, ShuffledBatches(guest, largest, false, largest));
+    Save(guest, ShuffledBatches(guest, largest, InBatch::kAscending, largest));
     ExpectEqualsReference(guest);
-    ExpectLoadsAs(path_, guest.image());
+    ExpectHoldsGuest(path_, guest.image());
   }
 }
 
 TEST_P(Version3StoreTest, TakesPagesInAnyOrder) {
   const SmallGuest guest;
   for (const std::size_t largest : {3U, 256U}) {
-    Save(guest, ShuffledBatches(guest, largest, true, largest));
+    Save(guest, ShuffledBatches(guest, largest, InBatch::kAnyOrder, largest));
     ExpectEqualsReference(guest);
   }
 }
@@ -112,14 +72,14 @@ TEST_P(Version3StoreTest, TakesPagesInAnyOrder) {
 TEST_P(Version3StoreTest, TakesGuestsOfAwkwardSizes) {
   for (const std::uint64_t pages : {1U, 15U, 17U, 63U, 65U, 255U, 257U}) {
     const SmallGuest guest({{"pc.ram", pages}, {"x", 1}}, pages);
-    Save(guest, ShuffledBatches(guest, 256, pages % 2 == 0, pages));
+    Save(guest, ShuffledBatches(guest, 256, pages % 2 == 0 ? InBatch::kAnyOrder : InBatch::kAscending, pages));
     ExpectEqualsReference(guest);
   }
 }
 
 TEST_P(Version3StoreTest, TellsTheTotals) {
   const SmallGuest guest;
-  const WriteTotals totals = Save(guest, ShuffledBatches(guest, 256, false, 1));
+  const WriteTotals totals = Save(guest, ShuffledBatches(guest, 256, InBatch::kAscending, 1));
   EXPECT_EQ(totals.ram, guest.image().ram_length());
   EXPECT_EQ(totals.present, PagesToBytes(PageIndex{guest.CountPresent()}));
   EXPECT_EQ(totals.zero, totals.ram - totals.present);
@@ -142,7 +102,7 @@ class RepeatedPagesTest : public testing::Test {
   void Complete() {
     channels_.clear();
     totals_ = vmsave::Complete(*store_, file_, guest_.image());
-    ExpectLoadsAs(path_, guest_.image());
+    ExpectHoldsGuest(path_, guest_.image());
     EXPECT_EQ(totals_.present, PagesToBytes(PageIndex{guest_.CountPresent()}));
   }
   PageChannel& OpenChannel() { return *channels_.emplace_back(store_->OpenChannel()); }
@@ -307,9 +267,9 @@ TEST(Version3StoreEndTest, TakesTheFrameThatWasFoundInTheEnd) {
   SmallGuest guest;
   NewFile file(directory.Path("vm.sav"), Replace::kNo, CacheUse::kPageCache);
   const auto store = MakeVersion3Store(file, Arriving(guest.image()), {});
-  for (const Batch& batch : ShuffledBatches(guest, 256, false, 1)) {
+  for (const PageBatch& batch : ShuffledBatches(guest, 256, InBatch::kAscending, 1)) {
     const auto channel = store->OpenChannel();
-    SendPages(*channel, guest.image(), batch.block, batch.pages);
+    Deliver(*channel, guest.image(), batch);
     channel->Settle();
   }
   guest.image().frame.switchover_start = true;
@@ -339,14 +299,14 @@ TEST(Version3StoreEndTest, WritesNoTableWithoutChecksums) {
   NewFile file(path, Replace::kNo, CacheUse::kPageCache);
   const auto store = MakeVersion3Store(file, Arriving(guest.image()), {1, EngineKind::kSync, false});
   auto channel = store->OpenChannel();
-  for (const Batch& batch : ShuffledBatches(guest, 10, true, 1)) {
-    SendPages(*channel, guest.image(), batch.block, batch.pages);
+  for (const PageBatch& batch : ShuffledBatches(guest, 10, InBatch::kAnyOrder, 1)) {
+    Deliver(*channel, guest.image(), batch);
   }
   channel->Settle();
   channel.reset();
   Complete(*store, file, guest.image());
   EXPECT_FALSE(Image(path).integrity());
-  ExpectLoadsAs(path, guest.image());
+  ExpectHoldsGuest(path, guest.image());
 }
 
 TEST(Version3StoreEndTest, AFailedWriteIsThrownAtTheLatestBySettle) {
@@ -361,8 +321,8 @@ TEST(Version3StoreEndTest, AFailedWriteIsThrownAtTheLatestBySettle) {
     });
     auto channel = store->OpenChannel();
     const auto send = [&] {
-      for (const Batch& batch : ShuffledBatches(guest, 256, false, 1)) {
-        SendPages(*channel, guest.image(), batch.block, batch.pages);
+      for (const PageBatch& batch : ShuffledBatches(guest, 256, InBatch::kAscending, 1)) {
+        Deliver(*channel, guest.image(), batch);
       }
       channel->Settle();
     };
