@@ -82,7 +82,7 @@ template <class Condition>
 void MultifdSync::WaitUntil(Lock& lock, const ChannelContext& context, Condition condition) {
   while (!condition() && !ram_over_) {
     if (ended_ > 0) {
-      throw Error(ErrorKind::kFailed, "cannot read the guest's migration stream",
+      throw Error(ErrorKind::kDamaged, "cannot read the guest's migration stream",
                   "one of its multifd channels was closed in the middle");
     }
     context.EndWithOthers();

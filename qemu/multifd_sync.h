@@ -26,7 +26,7 @@ class MultifdSync {
   void OnFirstPages();
 
   // A channel has read a SYNC packet, and settled all that came before. Returns when it may go on. `is_first`: it is
-  // the channel's first packet, and brought no page. Throws Error{kFailed} where another channel has ended.
+  // the channel's first packet, and brought no page. Throws Error{kDamaged} where another channel has ended.
   void OnSyncPacket(bool is_first, const ChannelContext& context);
 
   // A channel was closed by QEMU. Right once the main stream has ended, or is about to.

@@ -201,7 +201,7 @@ TEST_F(MultifdReceiverTest, AChannelThatEndsBetweenPacketsIsAnErrorWhereOthersWa
   peer_.channel(1) = FileDescriptor();
   peer_.SendChannel(0, SyncPacket());
   peer_.SendMain(MultifdFlush());
-  ExpectRefused(ErrorKind::kFailed, "one of its multifd channels was closed in the middle");
+  ExpectRefused(ErrorKind::kDamaged, "one of its multifd channels was closed in the middle");
 }
 
 TEST_F(MultifdReceiverTest, ASyncOnOneChannelAloneIsAnErrorOnceTheOthersHaveEnded) {
@@ -209,7 +209,7 @@ TEST_F(MultifdReceiverTest, ASyncOnOneChannelAloneIsAnErrorOnceTheOthersHaveEnde
   peer_.SendMain(Join({Start(), SectionEnd(), OpenPart(frame()), SectionEnd()}));
   peer_.channel(0) = FileDescriptor();
   peer_.channel(1) = FileDescriptor();
-  ExpectRefused(ErrorKind::kFailed, "one of its multifd channels was closed in the middle");
+  ExpectRefused(ErrorKind::kDamaged, "one of its multifd channels was closed in the middle");
 }
 
 TEST_F(MultifdReceiverTest, RefusesAFlushWhereSectionsAreTheSyncPoints) {

@@ -188,13 +188,13 @@ class WaitingTest : public MultifdSyncTest {
 TEST_F(WaitingTest, AChannelThatEndsInTheMiddleIsAnErrorForAllThatWait) {
   StartAll();
   sync_.OnChannelEnd();
-  ExpectAllThrow(ErrorKind::kFailed, "one of its multifd channels was closed in the middle");
+  ExpectAllThrow(ErrorKind::kDamaged, "one of its multifd channels was closed in the middle");
 }
 
 TEST_F(WaitingTest, AChannelThatHasEndedIsAnErrorForThoseThatComeToWait) {
   sync_.OnChannelEnd();
   StartAll();
-  ExpectAllThrow(ErrorKind::kFailed, "one of its multifd channels was closed in the middle");
+  ExpectAllThrow(ErrorKind::kDamaged, "one of its multifd channels was closed in the middle");
 }
 
 TEST_F(WaitingTest, EndsWhereAnotherThreadHasFailed) {
@@ -217,7 +217,7 @@ TEST_F(WaitingTest, EndsWhileTheSyncPointsAreUnknown) {
   Start([&](const ChannelContext& own) { sync_.OnSyncPacket(true, own); });
   Start([&](const ChannelContext& own) { sync_.OnSyncPacket(true, own); });
   sync_.OnChannelEnd();
-  ExpectAllThrow(ErrorKind::kFailed, "one of its multifd channels was closed in the middle");
+  ExpectAllThrow(ErrorKind::kDamaged, "one of its multifd channels was closed in the middle");
 }
 
 }  // namespace
