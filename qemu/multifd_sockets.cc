@@ -24,11 +24,21 @@ constexpr int kCheckMs = 100;
 using Clock = std::chrono::steady_clock;
 using Check = std::function<void()>;
 
+// What keeps QEMU from the socket may show only when it tries: a security module, a namespace.
+Error CannotReceive(std::string_view why) {
+  return Error(ErrorKind::kFailed, kCannotReceive, why, "try --from stream");
+}
+
 // As `check`, but gives up at the deadline.
 Check Until(Clock::time_point deadline, const Check& check, std::string_view why) {
   return [=, &check] {
-    check();
-    if (Clock::now() > deadline) throw Error(ErrorKind::kFailed, kCannotReceive, why, "try --from stream");
+    try {
+      check();
+    } catch (const Error& error) {
+      if (error.kind() == ErrorKind::kInterrupted) throw;
+      throw CannotReceive(error.why());
+    }
+    if (Clock::now() > deadline) throw CannotReceive(why);
   };
 }
 
@@ -61,7 +71,7 @@ std::uint32_t PeekMagic(const FileDescriptor& connection, const Interrupt& inter
     const ssize_t got = ::recv(connection.number(), bytes.data(), bytes.size(), MSG_PEEK | MSG_DONTWAIT);
     if (got == static_cast<ssize_t>(bytes.size())) return GetBigEndian<std::uint32_t>(bytes);
     if (got < 0 && errno != EAGAIN && errno != EINTR) throw Error::FromErrno(kCannotReceive, errno);
-    if (closed) throw Error(ErrorKind::kFailed, kCannotReceive, "QEMU closed a connection that had just been made");
+    if (closed) throw CannotReceive("QEMU closed a connection that had just been made");
     // With a part of the bytes there the socket is readable all the time.
     if (!interrupt.WaitReadable(got > 0 ? kNoDescriptor : connection.number(), kCheckMs)) check();
   }
@@ -125,8 +135,7 @@ void MultifdListener::CheckPeer(const FileDescriptor& connection) const {
     throw Error::FromErrno(kCannotReceive, errno);
   }
   if (qemu_ <= 0 || peer.pid <= 0 || peer.pid == qemu_) return;
-  throw Error(ErrorKind::kFailed, kCannotReceive,
-              fmt::format("process {} has connected, which is not the guest's QEMU ({})", peer.pid, qemu_));
+  throw CannotReceive(fmt::format("process {} has connected, which is not the guest's QEMU ({})", peer.pid, qemu_));
 }
 
 }  // namespace vmsave

@@ -26,8 +26,9 @@ class MultifdListener {
 
   // Waits until QEMU has made all connections: a main one, which starts with the stream's magic, and `channels` that
   // start with a hello, in any order. `check` is called now and then; what it throws ends the waiting. Throws
-  // Error{kFailed}: a connection is missing or says nothing, another process made one; Error{kDamaged}: a second main
-  // stream, a channel that is no channel, is out of range or comes twice.
+  // Error{kFailed} that advises another way: `check` has thrown one, a connection is missing or says nothing, another
+  // process made one; Error{kDamaged}: a second main stream, a channel that is no channel, is out of range or comes
+  // twice.
   MultifdSockets Accept(unsigned channels, const Interrupt& interrupt, const std::function<void()>& check);
 
  private:

@@ -6,17 +6,32 @@
 
 #include <cerrno>
 #include <fstream>
+#include <system_error>
 
 namespace vmsave {
 namespace {
 
-// Whether a path means the same directory to the process as to this one. False where that cannot be told.
-bool SeesDirectory(pid_t process, const std::string& path) {
+constexpr std::string_view kCannotShare = "cannot share a directory with QEMU";
+
+bool SameFile(const struct stat& one, const struct stat& other) {
+  return one.st_dev == other.st_dev && one.st_ino == other.st_ino;
+}
+
+// Why a path does not mean the same directory to QEMU as to this process, or why that cannot be told; empty if it does.
+// The kernel lets nobody follow /proc/PID/root who could not trace that process (proc(5)).
+std::string WhyNotSeen(pid_t qemu, const std::string& path) {
+  if (qemu <= 0) return "QEMU's process cannot be seen from here (is it in a container?)";
+  const std::string root = fmt::format("/proc/{}/root", qemu);
+  struct stat status {};
+  if (::stat(root.c_str(), &status) != 0) {
+    return fmt::format("it cannot be told whether QEMU sees this process's files: {}: {}", root,
+                       std::generic_category().message(errno));
+  }
   struct stat here {};
-  struct stat there {};
-  const std::string seen_from_there = fmt::format("/proc/{}/root{}", process, path);
-  if (::stat(path.c_str(), &here) != 0 || ::stat(seen_from_there.c_str(), &there) != 0) return false;
-  return here.st_dev == there.st_dev && here.st_ino == there.st_ino;
+  if (::stat(path.c_str(), &here) == 0 && ::stat((root + path).c_str(), &status) == 0 && SameFile(here, status)) {
+    return "";
+  }
+  return "QEMU does not see this process's files (is it in a container or a chroot?)";
 }
 
 }  // namespace
@@ -24,15 +39,16 @@ bool SeesDirectory(pid_t process, const std::string& path) {
 QemuDirectory::QemuDirectory(const QmpClient& qmp)
     : qemu_(OtherUser(qmp.peer_pid())),
       directory_(qemu_ ? PrivateDirectory::Reach::kAnyUser : PrivateDirectory::Reach::kOwnUser) {
-  if (SeesDirectory(qmp.peer_pid(), directory_.path())) return;
-  throw Error(ErrorKind::kFailed, "cannot share a directory with QEMU",
-              fmt::format("it does not see {}, or it cannot be told whether it does", directory_.path()));
+  const std::string why_not = WhyNotSeen(qmp.peer_pid(), directory_.path());
+  if (!why_not.empty()) throw Error(ErrorKind::kFailed, kCannotShare, why_not);
 }
 
 void QemuDirectory::LetQemuIn(std::string_view socket) {
   if (!qemu_) return;
   if (!socket.empty() && ::lchown(Path(socket).c_str(), qemu_->user, qemu_->group) != 0) {
-    throw Error::FromErrno("cannot let QEMU's user connect", errno, "run as the user of QEMU, or as root");
+    throw Error(ErrorKind::kFailed, kCannotShare,
+                fmt::format("QEMU's user cannot be let in: {}", std::generic_category().message(errno)),
+                "run as the user of QEMU, or as root");
   }
   directory_.GiveTo(qemu_->user, qemu_->group);
 }

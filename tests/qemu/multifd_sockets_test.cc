@@ -39,17 +39,21 @@ class MultifdListenerTest : public testing::Test {
   void ConnectMain() { ConnectAndSay(Hex("5145564d00000003")); }
   void CloseLast() { connections_.pop_back(); }
 
-  MultifdSockets Accept() {
-    return listener_->Accept(kChannels, patience_, [] {});
+  MultifdSockets Accept(const std::function<void()>& check = [] {}) {
+    return listener_->Accept(kChannels, patience_, check);
   }
 
-  void ExpectRefused(ErrorKind kind, std::string_view words) {
+  void ExpectRefused(
+      ErrorKind kind, std::string_view words, const std::function<void()>& check = [] {}) {
     try {
-      Accept();
+      Accept(check);
       ADD_FAILURE() << "was accepted; expected: " << words;
     } catch (const Error& error) {
       EXPECT_EQ(error.kind(), kind) << error.what();
       EXPECT_NE(std::string_view(error.what()).find(words), std::string_view::npos) << error.what();
+      if (kind == ErrorKind::kFailed) {
+        EXPECT_TRUE(std::string_view(error.what()).ends_with(" (try --from stream)")) << error.what();
+      }
     }
   }
 
@@ -191,8 +195,8 @@ TEST_F(MultifdListenerTest, RefusesAProcessOtherThanQemu) {
 TEST_F(MultifdListenerTest, EndsWithWhatTheCheckThrows) {
   Listen();
   ConnectMain();
-  const auto check = [] { throw Error(ErrorKind::kFailed, "cannot save", "the migration has failed"); };
-  EXPECT_THROW(listener_->Accept(kChannels, patience_, check), Error);
+  ExpectRefused(ErrorKind::kFailed, "cannot receive the guest's migration: the migration has failed",
+                [] { throw Error(ErrorKind::kFailed, "cannot save", "the migration has failed"); });
 }
 
 TEST_F(MultifdListenerTest, GivesWayToTheInterrupt) {
