@@ -262,11 +262,10 @@ std::string WhyNotShared(const std::vector<MemoryBackend>& backends) {
   if (backends.empty()) return "the guest's RAM is private to QEMU: it has no memory backend";
   for (const MemoryBackend& backend : backends) {
     if (backend.type != "memory-backend-file" && backend.type != "memory-backend-memfd") {
-      return fmt::format("the guest's RAM {} is private to QEMU: it is a {}, not a memory-backend-file or -memfd",
-                         backend.id, backend.type);
+      return fmt::format("the guest's RAM {} is private to QEMU: a {}", backend.id, backend.type);
     }
     if (!backend.shared) {
-      return fmt::format("the guest's RAM {} is private to QEMU: its {} has share=off", backend.id, backend.type);
+      return fmt::format("the guest's RAM {} is private to QEMU: share=off", backend.id);
     }
   }
   return "";

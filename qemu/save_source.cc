@@ -1,13 +1,14 @@
 #include "qemu/save_source.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <array>
 #include <vector>
 
 #include "format/qemu_stream.h"
 #include "qemu/migration_settings.h"
-#include "qemu/qemu_directory.h"
+#include "qemu/multifd_sockets.h"
 
 namespace vmsave {
 namespace {
@@ -17,12 +18,12 @@ namespace {
 // can reach.
 constexpr std::array kBestFirst{SaveSource::kMemory, SaveSource::kMultifd, SaveSource::kQemu, SaveSource::kStream};
 
-// Why these wishes exclude each other; empty where they do not.
-std::string WhyNotTogether(SaveSource source, const SourceWish& wish) {
-  if (source == SaveSource::kMemory && wish.live != LiveMode::kNo) return "the guest must stand still for it";
-  if (source == SaveSource::kQemu && wish.version != ImageVersion::k3) return "it writes version 3 only";
-  if (source != SaveSource::kStream && wish.live == LiveMode::kSnapshot) return "QEMU sends a snapshot as one stream";
-  return "";
+std::string_view NameOf(LiveMode live) {
+  return live == LiveMode::kSnapshot ? "--live=snapshot" : "--live";
+}
+
+std::string FromOption(SaveSource source) {
+  return fmt::format("--from {}", SaveSourceName(source));
 }
 
 class Chooser {
@@ -31,79 +32,69 @@ class Chooser {
 
   SourceChoice Choose() {
     if (wish_.source) {
-      ChooseWished();
-      return std::move(choice_);
-    }
-    for (const SaveSource source : kBestFirst) {
-      std::string why = WhyNotTogether(source, wish_);
-      if (!why.empty()) continue;  // the operator's wish, no news to him
-      why = WhyNot(source);
-      if (why.empty()) {
-        choice_.source = source;
-        break;
-      }
-      if (choice_.why_not_better.empty()) choice_.why_not_better = why;
+      TakeWished(*wish_.source);
+    } else {
+      TakeBest();
     }
     return std::move(choice_);
   }
 
  private:
-  void ChooseWished() {
-    const std::string option = fmt::format("--from {}", SaveSourceName(*wish_.source));
-    if (const std::string why = WhyNotTogether(*wish_.source, wish_); !why.empty()) {
-      throw Error(ErrorKind::kUsage, fmt::format("{} does not go with the other options", option), why,
-                  "leave --from out");
+  void TakeWished(SaveSource source) {
+    if (const auto conflict = FindConflict(source, wish_)) {
+      throw Error(ErrorKind::kUsage, conflict->wishes, conflict->why);
     }
-    if (const std::string why = WhyNot(*wish_.source); !why.empty()) {
-      throw Error(ErrorKind::kFailed, fmt::format("{} does not work with this guest", option), why, "leave --from out");
-    }
-    choice_.source = *wish_.source;
+    Take(source);
   }
 
-  // Empty, or why this guest cannot be saved that way.
-  std::string WhyNot(SaveSource source) {
-    switch (source) {
-      case SaveSource::kMemory:
-        return WhyNotMemory();
-      case SaveSource::kQemu:
-        return WhyNotQemu();
-      case SaveSource::kMultifd:
-        return WhyNotMultifd();
-      case SaveSource::kStream:
+  void TakeBest() {
+    std::vector<std::string> why_not;
+    for (const SaveSource source : kBestFirst) {
+      if (FindConflict(source, wish_)) continue;  // the operator's wish, no news to him
+      try {
+        Take(source);
         break;
+      } catch (const Error& error) {
+        if (error.kind() == ErrorKind::kInterrupted || qmp_.closed()) throw;
+        why_not.emplace_back(error.why());
+      }
     }
-    return "";
+    choice_.why_not_better = fmt::format("{}", fmt::join(why_not, "; "));
   }
 
-  std::string WhyNotMemory() {
+  // Throws where this guest cannot be saved that way.
+  void Take(SaveSource source) {
+    if (source == SaveSource::kMemory) MapMemory();
+    if (source == SaveSource::kMultifd) TryMultifd();
+    if (source == SaveSource::kQemu) TryQemu();
+    choice_.source = source;
+  }
+
+  void MapMemory() {
     const std::vector<MemoryBackend> backends = QueryMemoryBackends(qmp_);
-    if (std::string why = WhyNotShared(backends); !why.empty()) return why;
+    if (const std::string why = WhyNotShared(backends); !why.empty()) throw DoesNotWork(SaveSource::kMemory, why);
+    choice_.ram = MapBackends(qmp_, backends, MemoryMapping::Access::kRead);
+  }
+
+  void TryMultifd() {
+    if (!HasCapability("multifd")) throw DoesNotWork(SaveSource::kMultifd, Version() + " has no multifd (4.0 has)");
     try {
-      choice_.ram = MapBackends(qmp_, backends, MemoryMapping::Access::kRead);
-      return "";
+      const MultifdListener as_for_a_save(qmp_);
     } catch (const Error& error) {
-      if (error.kind() == ErrorKind::kInterrupted) throw;
-      return error.what();
+      throw DoesNotWork(SaveSource::kMultifd, error.why());
     }
   }
 
-  std::string WhyNotQemu() {
-    if (!HasCapability(std::string(kMappedRamCapability))) return Version() + " cannot write fixed offsets (9.0 can)";
-    if (!HasMigrationParameter(qmp_, "direct-io")) return Version() + " cannot be given a file opened twice (9.1 can)";
-    return "";
+  void TryQemu() {
+    if (HasCapability(kMappedRamCapability) && HasMigrationParameter(qmp_, "direct-io")) return;
+    throw DoesNotWork(SaveSource::kQemu, Version() + " cannot write fixed offsets through two descriptors (9.1 can)");
   }
 
-  std::string WhyNotMultifd() {
-    if (!HasCapability("multifd")) return Version() + " has no multifd (4.0 has)";
-    try {
-      const QemuDirectory for_its_sockets(qmp_);
-      return "";
-    } catch (const Error& error) {
-      return error.what();
-    }
+  static Error DoesNotWork(SaveSource source, std::string_view why) {
+    return Error(ErrorKind::kFailed, FromOption(source) + " does not work with this guest", why, "leave --from out");
   }
 
-  bool HasCapability(const std::string& name) { return QueryCapabilities(qmp_).contains(name); }
+  bool HasCapability(std::string_view name) { return QueryCapabilities(qmp_).contains(std::string(name)); }
   std::string Version() const { return fmt::format("QEMU {}.{}", qmp_.version().major, qmp_.version().minor); }
 
   QmpClient& qmp_;
@@ -116,6 +107,22 @@ class Chooser {
 std::string_view SaveSourceName(SaveSource source) {
   constexpr std::array<std::string_view, 4> kNames{"memory", "multifd", "qemu", "stream"};
   return kNames[static_cast<std::size_t>(source)];
+}
+
+std::optional<WishConflict> FindConflict(SaveSource source, const SourceWish& wish) {
+  const auto conflict = [source](std::string_view other, const char* why) {
+    return WishConflict{fmt::format("{} and {}", FromOption(source), other), why};
+  };
+  if (source == SaveSource::kMemory && wish.live != LiveMode::kNo) {
+    return conflict(NameOf(wish.live), "the guest must stand still for it");
+  }
+  if (source != SaveSource::kStream && wish.live == LiveMode::kSnapshot) {
+    return conflict(NameOf(wish.live), "QEMU sends a snapshot as one stream");
+  }
+  if (source == SaveSource::kQemu && wish.version != ImageVersion::k3) {
+    return conflict("image version 2", "QEMU writes --image-version 3 only");
+  }
+  return std::nullopt;
 }
 
 SourceChoice ChooseSource(QmpClient& qmp, const SourceWish& wish) {

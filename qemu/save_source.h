@@ -35,13 +35,22 @@ struct SourceWish {
   ImageVersion version = ImageVersion::k2;
 };
 
+// Wishes that exclude each other, whatever the guest is.
+struct WishConflict {
+  std::string wishes;  // "--from memory and --live"
+  std::string why;
+};
+
+// Nothing where the guest may be taken from `source`, as far as the wishes go; wish.source is not looked at.
+std::optional<WishConflict> FindConflict(SaveSource source, const SourceWish& wish);
+
 struct SourceChoice {
   SaveSource source{};
-  std::string why_not_better;      // why a better one was not taken; empty where there is none
+  std::string why_not_better;      // why the better ones that the wishes allow were not taken; empty if there is none
   std::vector<MappedBackend> ram;  // with kMemory
 };
 
-// Nothing of the guest is changed. Throws Error{kUsage} for wishes that do not go together, Error{kFailed} where what
+// Nothing of the guest is changed. Throws Error{kUsage} for wishes that exclude each other, Error{kFailed} where what
 // was wished for does not work with this guest.
 SourceChoice ChooseSource(QmpClient& qmp, const SourceWish& wish);
 

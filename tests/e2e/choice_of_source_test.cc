@@ -98,23 +98,12 @@ std::vector<Refusal> Refusals() {
   constexpr WhichQemu kOld = WhichQemu::kOld;
   constexpr WhichQemu kNew = WhichQemu::kNew;
   constexpr int kFailed = 1;
-  constexpr int kUsage = 2;
-  return {
-      {"MemoryThatIsPrivate", kNew, Ram::kPrivate, {"--from", "memory"}, kFailed, "private to QEMU"},
-      {"MemoryThatIsPrivateOld", kOld, Ram::kPrivate, {"--from", "memory"}, kFailed, "private to QEMU"},
-      {"QemuThatIsTooOld", kOld, Ram::kPrivate, {"--from", "qemu", "--image-version", "3"}, kFailed, "QEMU 7.2 cannot"},
-      {"QemuForVersion2", kNew, Ram::kPrivate, {"--from", "qemu", "--image-version", "2"}, kUsage, "version 3 only"},
-      {"MemoryOfARunningGuest", kNew, Ram::kFile, {"--from", "memory", "--live"}, kUsage, "must stand still"},
-      {"SnapshotOverMultifd", kNew, Ram::kPrivate, {"--from", "multifd", "--live=snapshot"}, kUsage, "one stream"},
-      {"SnapshotByQemu",
-       kNew,
-       Ram::kPrivate,
-       {"--from", "qemu", "--live=snapshot", "--image-version", "3"},
-       kUsage,
-       "one stream"},
-      // QEMU's own reason.
-      {"SnapshotOfSharedMemory", kNew, Ram::kFile, {"--live=snapshot"}, kFailed, "ackground"},
-      {"SnapshotOfSharedMemoryOld", kOld, Ram::kFile, {"--live=snapshot"}, kFailed, "ackground"}};
+  return {{"MemoryThatIsPrivate", kNew, Ram::kPrivate, {"--from", "memory"}, kFailed, "private to QEMU"},
+          {"MemoryThatIsPrivateOld", kOld, Ram::kPrivate, {"--from", "memory"}, kFailed, "private to QEMU"},
+          {"QemuThatIsTooOld", kOld, Ram::kPrivate, {"--from", "qemu", "--image-version", "3"}, kFailed, "(9.1 can)"},
+          // QEMU's own reason.
+          {"SnapshotOfSharedMemory", kNew, Ram::kFile, {"--live=snapshot"}, kFailed, "ackground"},
+          {"SnapshotOfSharedMemoryOld", kOld, Ram::kFile, {"--live=snapshot"}, kFailed, "ackground"}};
 }
 
 INSTANTIATE_TEST_SUITE_P(Guests, RefusedSourceTest, testing::ValuesIn(Refusals()),
@@ -139,26 +128,93 @@ TEST_P(UnstartedGuestTest, IsNotSavedAsASnapshot) {
   EXPECT_TRUE(GoesOn(guest));
 }
 
-// No guest is asked.
-TEST(SaveOptionsTest, ThoseThatDoNotGoTogetherAreRefused) {
-  const std::vector<std::vector<std::string>> wrong{{"--downtime-limit", "100"},
-                                                    {"--timeout", "10"},
-                                                    {"--auto-converge"},
-                                                    {"--live=snapshot", "--downtime-limit", "100"},
-                                                    {"--live=snapshot", "--timeout", "10"},
-                                                    {"--live=snapshot", "--auto-converge"},
-                                                    {"--live", "--downtime-limit", "0"},
+TEST_F(SourceTest, BandwidthThatHadNoEffectIsTold) {
+  Boot(WhichQemu::kNew, Ram::kFile);
+
+  const Outcome save = Save(*guest_, {"--max-bandwidth", "500M"});
+
+  ASSERT_TRUE(Succeeded(save));
+  EXPECT_NE(save.out.find(", from memory\n"), std::string::npos) << save.out;
+  EXPECT_NE(save.err.find("vmsave: --max-bandwidth had no effect"), std::string::npos) << save.err;
+}
+
+TEST_F(SourceTest, BandwidthOfNoLimitIsNothingToTell) {
+  Boot(WhichQemu::kNew, Ram::kFile);
+
+  const Outcome save = Save(*guest_, {"--max-bandwidth", "0", "--from", "memory"});
+
+  ASSERT_TRUE(Succeeded(save));
+  EXPECT_EQ(save.err, "");
+}
+
+// Of a guest that nobody listens for: it is not asked.
+Outcome RunWith(std::vector<std::string> options) {
+  options.insert(options.begin(), {VMSAVE_PROGRAM, "--qmp", "/nowhere"});
+  options.emplace_back("/nowhere/vm1.sav");
+  return RunToEnd(options);
+}
+
+void ExpectUsageError(const std::vector<std::string>& options, const std::string& message) {
+  const Outcome outcome = RunWith(options);
+  EXPECT_EQ(outcome.status, 2) << testing::PrintToString(options);
+  EXPECT_EQ(outcome.err, "vmsave: " + message + "; see vmsave --help\n");
+}
+
+TEST(SaveOptionsTest, SourceThatExcludesAnotherWishIsToldWithIt) {
+  ExpectUsageError({"--from", "memory", "--live"}, "--from memory and --live: the guest must stand still for it");
+  ExpectUsageError({"--from", "memory", "--live=snapshot"},
+                   "--from memory and --live=snapshot: the guest must stand still for it");
+  ExpectUsageError({"--from", "multifd", "--live=snapshot"},
+                   "--from multifd and --live=snapshot: QEMU sends a snapshot as one stream");
+  ExpectUsageError({"--from", "qemu", "--live=snapshot", "--image-version", "3"},
+                   "--from qemu and --live=snapshot: QEMU sends a snapshot as one stream");
+  ExpectUsageError({"--from", "qemu", "--image-version", "2"},
+                   "--from qemu and image version 2: QEMU writes --image-version 3 only");
+}
+
+TEST(SaveOptionsTest, SourceThatExcludesAnotherWishHasItsClosingJsonLine) {
+  const Outcome outcome = RunWith({"--progress", "json", "--from", "memory", "--live"});
+
+  EXPECT_EQ(outcome.status, 2);
+  EXPECT_TRUE(nlohmann::json::parse(outcome.out).contains("failed")) << outcome.out;
+}
+
+TEST(SaveOptionsTest, LimitsOfPrecopyNameWhatTheyNeed) {
+  for (const std::vector<std::string>& limit :
+       {std::vector<std::string>{"--downtime-limit", "100"}, std::vector<std::string>{"--timeout", "10"},
+        std::vector<std::string>{"--auto-converge"}}) {
+    ExpectUsageError(limit, limit.front() + ": it needs --live=precopy");
+    std::vector<std::string> of_a_snapshot = limit;
+    of_a_snapshot.emplace_back("--live=snapshot");
+    ExpectUsageError(of_a_snapshot, limit.front() + ": it needs --live=precopy");
+  }
+}
+
+TEST(SaveOptionsTest, BandwidthThatWouldHaveNoEffectIsRefused) {
+  ExpectUsageError({"--max-bandwidth", "1M", "--live=snapshot"},
+                   "--max-bandwidth: it has no effect with --live=snapshot, which QEMU sends as fast as it can");
+  ExpectUsageError({"--max-bandwidth", "1M", "--from", "memory"},
+                   "--max-bandwidth: it has no effect with --from memory, which QEMU takes no part in");
+  for (const std::string bandwidth : {"4095", "1025G"}) {
+    ExpectUsageError({"--max-bandwidth", bandwidth}, "--max-bandwidth: \"" + bandwidth +
+                                                         "\" is not from 4K to 1T bytes per second (write it as 500M "
+                                                         "or 2G; 0 is no limit)");
+  }
+}
+
+TEST(SaveOptionsTest, HowOfLiveThatIsTakenForTheImageIsHintedAt) {
+  ExpectUsageError({"--live", "snapshot"}, "unexpected argument: /nowhere/vm1.sav (did you mean --live=snapshot?)");
+}
+
+TEST(SaveOptionsTest, ValuesThatAreNoneAreRefused) {
+  const std::vector<std::vector<std::string>> wrong{{"--live", "--downtime-limit", "0"},
                                                     {"--live", "--downtime-limit", "2000001"},
                                                     {"--live", "--timeout", "0"},
                                                     {"--live=postcopy"},
                                                     {"--from", "disk"},
-                                                    {"--max-bandwidth", "fast"},
-                                                    {"--from", "memory", "--max-bandwidth", "1M"}};
+                                                    {"--max-bandwidth", "fast"}};
   for (const std::vector<std::string>& options : wrong) {
-    std::vector<std::string> command{VMSAVE_PROGRAM, "--qmp", "/nowhere"};
-    command.insert(command.end(), options.begin(), options.end());
-    command.emplace_back("vm1.sav");
-    EXPECT_TRUE(Refused(RunToEnd(command), 2, "--help")) << testing::PrintToString(options);
+    EXPECT_TRUE(Refused(RunWith(options), 2, "--help")) << testing::PrintToString(options);
   }
 }
 
