@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <span>
 
 namespace vmsave {
 namespace {
@@ -49,10 +50,18 @@ std::string Table(std::string_view title, const std::vector<Entry>& entries) {
   return table;
 }
 
+// Where CLI11 shows what a flag stands for that may also be given a value behind a "=".
+std::size_t FindFlagValue(std::string_view names) {
+  return names.find('{');
+}
+
+std::string NamesOf(const CLI::Option& option) {
+  return option.get_name(/*positional=*/false, /*all_options=*/true);
+}
+
 Entry EntryOf(const CLI::Option& option) {
-  std::string names = option.get_name(/*positional=*/false, /*all_options=*/true);
-  if (const std::size_t brace = names.find('{'); brace != std::string::npos) {
-    // A flag that may be given a value: CLI11 shows the one that it stands for.
+  std::string names = NamesOf(option);
+  if (const std::size_t brace = FindFlagValue(names); brace != std::string::npos) {
     return {names.substr(0, brace) + option.get_type_name(), option.get_description()};
   }
   if (const std::size_t comma = names.find(','); comma != std::string::npos) names.insert(comma + 1, " ");
@@ -112,12 +121,25 @@ const CLI::App& ChosenCommand(const CLI::App& app) {
   return chosen.empty() ? app : *chosen.front();
 }
 
-void RefuseExtras(const CLI::App& app, std::string_view stray) {
+// Of "--live snapshot", where the second word is taken for a positional argument.
+std::string AdviceOnFlagValue(CLI::App& app, std::span<const char* const> words) {
+  for (std::size_t i = 1; i < words.size(); ++i) {
+    const std::string flag = words[i - 1];
+    CLI::Option* option = app.get_option_no_throw(flag);
+    if (option == nullptr || FindFlagValue(NamesOf(*option)) == std::string::npos) continue;
+    const std::string value = words[i];
+    if ((*option->get_validator(0))(value).empty()) return fmt::format("did you mean {}={}?", flag, value);
+  }
+  return "";
+}
+
+void RefuseExtras(const CLI::App& app, std::string_view stray, std::string_view advice = "") {
   std::vector<std::string> extras = app.remaining(/*recurse=*/true);
   std::erase(extras, "--");  // CLI11 leaves it there
   if (extras.empty()) return;
   const std::string& extra = extras.front();
-  throw UsageError(extra.starts_with('-') ? "unknown option" : stray, extra);
+  if (extra.starts_with('-')) throw UsageError("unknown option", extra);
+  throw UsageError(stray, extra, advice);
 }
 
 void RequireCommand(const CLI::App& app) {
@@ -166,7 +188,7 @@ bool ParseOptions(CLI::App& app, int argc, const char* const* argv, std::string_
     throw TranslateError(error);
   }
   RequireCommand(app);
-  RefuseExtras(app, stray);
+  RefuseExtras(app, stray, AdviceOnFlagValue(app, std::span(argv, static_cast<std::size_t>(argc))));
   RequirePositionals(ChosenCommand(app));
   return true;
 }

@@ -26,7 +26,8 @@ std::unique_ptr<CLI::App> MakeApp(const std::string& program, const std::string&
 CLI::App* AddCommand(CLI::App& app, const std::string& command, const std::string& purpose, const std::string& usage);
 
 // Of an option that is given more than once, the last one counts. False where --help or --version has been printed and
-// the program is to end. Throws UsageError; `stray` is what is said of a positional argument too many.
+// the program is to end. Throws UsageError; `stray` is what is said of a positional argument too many. REQUIRES: a flag
+// that may be given a value has a check of it.
 bool ParseOptions(CLI::App& app, int argc, const char* const* argv, std::string_view stray = "unexpected argument");
 
 // Values of an option, for Option::check.

@@ -44,7 +44,8 @@ std::size_t TerminalColumns(int terminal) {
   return size.ws_col;
 }
 
-ProgressDisplay::ProgressDisplay(const Progress& progress, ProgressStyle style) : progress_(progress), style_(style) {
+ProgressDisplay::ProgressDisplay(const Progress& progress, ProgressStyle style)
+    : progress_(progress), style_(style), on_terminal_(::isatty(STDERR_FILENO) != 0) {
   if (style_ == ProgressStyle::kOff) return;
   thread_ = std::jthread([this](const std::stop_token& stop) { Run(stop); });
 }
@@ -53,7 +54,7 @@ ProgressDisplay::~ProgressDisplay() {
   if (!thread_.joinable()) return;
   thread_.request_stop();
   thread_.join();
-  if (style_ == ProgressStyle::kBar) Write(stderr, std::string(kClearLine));
+  if (style_ == ProgressStyle::kBar && on_terminal_) Write(stderr, std::string(kClearLine));
 }
 
 void ProgressDisplay::Run(const std::stop_token& stop) {
@@ -68,8 +69,10 @@ void ProgressDisplay::Show() {
   const PhaseProgress now = Look();
   if (style_ == ProgressStyle::kJson) {
     PrintJsonLine(ProgressJson(now));
-  } else {
+  } else if (on_terminal_) {
     Write(stderr, fmt::format("{}{}", kClearLine, ProgressLine(now, TerminalColumns(STDERR_FILENO))));
+  } else if (const std::string line = log_.Next(now); !line.empty()) {
+    PrintLine(stderr, line);
   }
 }
 

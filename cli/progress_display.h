@@ -27,7 +27,7 @@ void PrintJsonLine(const nlohmann::json& object);  // on standard output
 std::size_t TerminalColumns(int terminal);
 
 // Draws while it lives, on a thread of its own: the bar on standard error, JSON on standard output. The bar leaves
-// nothing on the screen.
+// nothing on the screen; where that is no terminal, lines take its place.
 class ProgressDisplay {
  public:
   ProgressDisplay(const Progress& progress, ProgressStyle style);
@@ -44,6 +44,8 @@ class ProgressDisplay {
 
   const Progress& progress_;
   ProgressStyle style_;
+  bool on_terminal_;
+  ProgressLog log_;
   std::string_view phase_;  // the one shown last; where it was when it was first seen
   ByteCount done_at_first_;
   Clock::time_point first_seen_;

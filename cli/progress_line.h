@@ -21,6 +21,17 @@ struct PhaseProgress {
 // room for of bar, bytes, rate and time left. Rate and time left only once the phase has run for 0.2 s.
 std::string ProgressLine(const PhaseProgress& progress, std::size_t columns);
 
+// What of a progress is worth a line that stays: each phase as it begins, then each further tenth of it.
+class ProgressLog {
+ public:
+  // Without a bar; empty where there is nothing new to tell.
+  std::string Next(const PhaseProgress& progress);
+
+ private:
+  std::string_view phase_;
+  unsigned tenths_ = 0;  // told of it
+};
+
 // {"progress": ...}: "bytes_per_second" is 0 and "eta_seconds" null while they are not known.
 nlohmann::json ProgressJson(const PhaseProgress& progress);
 

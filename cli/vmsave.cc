@@ -25,7 +25,7 @@ struct Options {
   std::string live;  // empty: no; or how
   std::optional<std::string> after;
   std::optional<unsigned> downtime_limit;
-  std::optional<std::string> max_bandwidth;
+  std::optional<ByteCount> max_bandwidth;
   std::optional<unsigned> timeout;
   bool auto_converge = false;
   bool running = false;
@@ -67,6 +67,18 @@ SyntheticShape ParseShape(const std::string& text) {
   return shape;
 }
 
+// Nothing for 0: no limit.
+std::optional<ByteCount> ParseBandwidth(const std::string& text) {
+  constexpr ByteCount kMost{std::uint64_t{1} << 40};
+  const ByteCount bandwidth = ParseBytes(text, "--max-bandwidth");
+  if (bandwidth == ByteCount{0}) return std::nullopt;
+  if (bandwidth < kPageSize || bandwidth > kMost) {
+    throw UsageError("--max-bandwidth", fmt::format("\"{}\" is not from 4K to 1T bytes per second", text),
+                     "write it as 500M or 2G; 0 is no limit");
+  }
+  return bandwidth;
+}
+
 void AddOptions(CLI::App& app, Options& options) {
   app.add_option("IMAGE", options.image, "the file to write");
   app.add_option("--qmp", options.qmp, "QMP unix socket of the guest")->type_name("SOCKET");
@@ -94,17 +106,22 @@ void AddOptions(CLI::App& app, Options& options) {
       ->check(OneOf({"auto", "memory", "multifd", "qemu", "stream"}))
       ->type_name("SOURCE");
   app.add_option("--downtime-limit", options.downtime_limit,
-                 "With --live: for how long QEMU may stop the guest at the end; default: as QEMU is set")
+                 "With --live=precopy: for how long QEMU may stop the guest at the end; default: as QEMU is set")
       ->check(NumberWithin(1, 2'000'000))
       ->type_name("MS");
-  app.add_option("--max-bandwidth", options.max_bandwidth, "At most so many bytes/s from QEMU (k, M, G)")
+  app.add_option_function<std::string>(
+         "--max-bandwidth", [&options](const std::string& text) { options.max_bandwidth = ParseBandwidth(text); },
+         "At most so many bytes per second from QEMU (500M, 2G); default: 0, no limit. Without effect where vmsave "
+         "reads the guest's memory itself (--from memory), not to be had for --live=snapshot")
       ->type_name("BYTES");
-  app.add_option("--timeout", options.timeout,
-                 "With --live: pause the guest after so many seconds, so that the save ends even if the guest changes "
-                 "memory faster than it is saved")
+  app.add_option(
+         "--timeout", options.timeout,
+         "With --live=precopy: pause the guest after so many seconds, so that the save ends even if the guest changes "
+         "memory faster than it is saved")
       ->check(NumberWithin(1, 1'000'000))
       ->type_name("SECONDS");
-  app.add_flag("--auto-converge", options.auto_converge, "With --live: let QEMU slow the guest down for the same end");
+  app.add_flag("--auto-converge", options.auto_converge,
+               "With --live=precopy: let QEMU slow the guest down for the same end");
   app.add_flag("--force", options.force, "Replace an existing IMAGE");
   app.add_option("--description", options.description, "libvirt's domain XML, to be stored in the image")
       ->type_name("FILE");
@@ -124,13 +141,14 @@ void CheckOptions(const CLI::App& app, const Options& options) {
   for (const char* option : {"--after", "--from", "--live", "--max-bandwidth"}) {
     RefuseTogether(app, {option, "--synthetic"});
   }
-  const bool precopy_only = options.downtime_limit || options.timeout || options.auto_converge;
-  if (precopy_only && options.live != "precopy") {
-    throw UsageError("--downtime-limit, --timeout and --auto-converge",
-                     "they are for a guest that runs while it is saved", "add --live");
+  for (const char* option : {"--downtime-limit", "--timeout", "--auto-converge"}) {
+    if (app.count(option) > 0 && options.live != "precopy") throw UsageError(option, "it needs --live=precopy");
+  }
+  if (options.max_bandwidth && options.live == "snapshot") {
+    throw UsageError("--max-bandwidth", "it has no effect with --live=snapshot, which QEMU sends as fast as it can");
   }
   if (options.max_bandwidth && options.from == "memory") {
-    throw UsageError("--max-bandwidth", "it holds QEMU back, which takes no part in --from memory");
+    throw UsageError("--max-bandwidth", "it has no effect with --from memory, which QEMU takes no part in");
   }
   RefuseTogether(app, {"--running", "--paused"});
   if (!options.qmp && !options.synthetic) throw UsageError("no guest is named", "give --qmp SOCKET");
@@ -159,10 +177,16 @@ AfterSave ParseAfter(const Options& options) {
 MigrationLimits MakeLimits(const Options& options) {
   MigrationLimits limits;
   if (options.downtime_limit) limits.downtime = std::chrono::milliseconds(*options.downtime_limit);
-  if (options.max_bandwidth) limits.bandwidth = ParseBytes(*options.max_bandwidth, "--max-bandwidth");
+  limits.bandwidth = options.max_bandwidth;
   if (options.timeout) limits.timeout = std::chrono::seconds(*options.timeout);
   limits.auto_converge = options.auto_converge;
   return limits;
+}
+
+void RefuseConflict(const SaveOptions& save) {
+  if (!save.from) return;
+  const auto conflict = FindConflict(*save.from, {save.from, save.live, save.version});
+  if (conflict) throw UsageError(conflict->wishes, conflict->why);
 }
 
 SaveOptions MakeSaveOptions(const Options& options, const Transfer& transfer) {
@@ -186,6 +210,7 @@ SaveOptions MakeSaveOptions(const Options& options, const Transfer& transfer) {
   if (options.live == "precopy") save.live = LiveMode::kPrecopy;
   if (options.live == "snapshot") save.live = LiveMode::kSnapshot;
   save.limits = MakeLimits(options);
+  RefuseConflict(save);
   return save;
 }
 
@@ -219,6 +244,7 @@ SaveSummary Save(const Options& options, const SaveOptions& save, Progress& prog
 nlohmann::json AsJson(const SaveSummary& summary, const std::string& image) {
   return {{"guest", summary.guest},
           {"from", SaveSourceName(summary.source)},
+          {"why_not_better", summary.why_not_better},
           {"image", image},
           {"ram_bytes", summary.totals.ram.value()},
           {"written_bytes", summary.totals.present.value()},
@@ -228,14 +254,14 @@ nlohmann::json AsJson(const SaveSummary& summary, const std::string& image) {
           {"paused_seconds", summary.paused.count()}};
 }
 
-// ", QEMU ended, from multifd (WHY)"; nothing for a guest in memory. One that was paused before its save is not
+// ", QEMU ended, from multifd (WHY)"; nothing for a synthetic guest. One that was paused before its save is not
 // resumed.
 std::string GuestNow(const Options& options, const SaveSummary& summary) {
   if (!options.qmp) return "";
   const std::string why = summary.why_not_better.empty() ? "" : fmt::format(" ({})", summary.why_not_better);
   const std::string_view now = summary.after == AfterSave::kQuit ? "QEMU ended"
                                : summary.runs_on                 ? "guest runs on"
-                                                                 : "guest stays paused";
+                                                                 : "guest is paused";
   return fmt::format(", {}, from {}{}", now, SaveSourceName(summary.source), why);
 }
 
@@ -245,6 +271,13 @@ std::string AsText(const SaveSummary& summary) {
                      FormatBytes(totals.ram), FormatBytes(totals.present), FormatBytes(totals.zero),
                      FormatSeconds(summary.elapsed.count()), FormatRate(totals.present, summary.elapsed.count()),
                      FormatSeconds(summary.paused.count()));
+}
+
+void WarnOfNoEffect(const Options& options, const SaveSummary& summary) {
+  if (!options.max_bandwidth || summary.source != SaveSource::kMemory) return;
+  PrintLine(stderr,
+            "vmsave: --max-bandwidth had no effect: the guest's RAM was read from memory, not sent by QEMU "
+            "(--from multifd holds it back)");
 }
 
 int Main(int argc, char** argv) {
@@ -260,6 +293,7 @@ int Main(int argc, char** argv) {
   ReportOutcome(progress, style, [&] {
     const SaveOptions save = MakeSaveOptions(options, ResolveTransfer("vmsave", options.transfer));
     const SaveSummary summary = ShowProgress(progress, style, [&] { return Save(options, save, progress, interrupt); });
+    WarnOfNoEffect(options, summary);
     if (style != ProgressStyle::kJson) PrintLine(stdout, AsText(summary) + GuestNow(options, summary));
     return AsJson(summary, options.image);
   });

@@ -95,6 +95,17 @@ TEST_F(CommandLineTest, WrongOnesAreRefusedInWords) {
   EXPECT_EQ(Refusal({"--force=yes", "vm.sav"}), "--force: it takes no value");
 }
 
+// Its value stands behind a "=": "--fast little vm.sav" has two images.
+TEST_F(CommandLineTest, ValueOfAFlagThatIsTakenForAnArgumentIsHintedAt) {
+  std::string fast;
+  app_->add_flag("--fast{much}", fast)->check(OneOf({"much", "little"}))->disable_flag_override(false);
+  EXPECT_EQ(Refusal({"--fast", "little", "vm.sav"}), "unexpected argument: vm.sav (did you mean --fast=little?)");
+  EXPECT_EQ(Refusal({"vm.sav", "--fast", "much"}), "unexpected argument: much (did you mean --fast=much?)");
+  EXPECT_EQ(Refusal({"--fast", "vm.sav", "other.sav"}), "unexpected argument: other.sav");
+  EXPECT_EQ(Refusal({"--fast", "little"}), "(taken)") << "an image may have that name";
+  EXPECT_EQ(image_, "little");
+}
+
 TEST_F(CommandLineTest, BadValuesAreQuoted) {
   EXPECT_EQ(Refusal({"--kind", "medium", "vm.sav"}), "--kind: \"medium\" is none of small, large");
   for (const char* number : {"0", "257", "-1", "8x", "", "99999999999999999999"}) {

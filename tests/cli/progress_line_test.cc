@@ -70,6 +70,25 @@ TEST(ProgressLineTest, LongTimesAreToldInMinutesAndHours) {
   EXPECT_NE(ProgressLine(progress, 80).find("10 h left"), std::string::npos) << ProgressLine(progress, 80);
 }
 
+TEST(ProgressLogTest, TellsEachTenthOnceAndWithoutABar) {
+  ProgressLog log;
+  PhaseProgress progress = Quarter();
+  EXPECT_EQ(log.Next(progress), "saving   25 %  1.0 of 4.0 GiB     1.0 GiB/s     3 s left");
+  progress.done = ByteCount{29 * (progress.total.value() / 100)};
+  EXPECT_EQ(log.Next(progress), "");
+  progress.done = ByteCount{progress.total.value() / 2};
+  EXPECT_EQ(log.Next(progress).substr(0, 13), "saving   50 %");
+}
+
+TEST(ProgressLogTest, TellsAPhaseWithNothingToCountOnce) {
+  const PhaseProgress syncing{"syncing", ByteCount{0}, ByteCount{0}, ByteCount{0}, 7};
+  ProgressLog log;
+  EXPECT_EQ(log.Next(syncing), "syncing ...");
+  EXPECT_EQ(log.Next(syncing), "");
+  EXPECT_NE(log.Next(Quarter()), "");
+  EXPECT_EQ(log.Next(syncing), "syncing ...") << "a phase of the same name, begun anew";
+}
+
 TEST(ProgressJsonTest, HasRateAndTimeLeft) {
   const nlohmann::json progress = ProgressJson(Quarter()).at("progress");
   EXPECT_EQ(progress.at("phase"), "saving");

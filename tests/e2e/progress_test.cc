@@ -58,7 +58,7 @@ TEST_F(ProgressTest, SummaryTellsWhatBecameOfTheGuest) {
   };
 
   EXPECT_EQ(ending_of("resume"), ", guest runs on, from memory\n");
-  EXPECT_EQ(ending_of("pause"), ", guest stays paused, from memory\n");
+  EXPECT_EQ(ending_of("pause"), ", guest is paused, from memory\n");
 }
 
 TEST_F(ProgressTest, SummaryTellsThatAPausedGuestIsNotResumed) {
@@ -67,7 +67,7 @@ TEST_F(ProgressTest, SummaryTellsThatAPausedGuestIsNotResumed) {
   const Outcome save = Save(*saved_, {"--after", "resume"});
 
   ASSERT_TRUE(Succeeded(save));
-  EXPECT_NE(save.out.find("guest paused 0 ms, guest stays paused, from memory\n"), std::string::npos) << save.out;
+  EXPECT_NE(save.out.find("guest paused 0 ms, guest is paused, from memory\n"), std::string::npos) << save.out;
 }
 
 TEST_F(ProgressTest, RestoreTellsTheWayItTook) {
@@ -90,6 +90,8 @@ TEST_F(ProgressTest, JsonOfASaveEndsWithItsTotals) {
   const nlohmann::json& totals = lines.back().at("completed");
   EXPECT_EQ(totals.at("guest"), "vm1");
   EXPECT_EQ(totals.at("image"), ImagePath());
+  EXPECT_EQ(totals.at("from"), "memory");
+  EXPECT_EQ(totals.at("why_not_better"), "");
   EXPECT_GE(totals.at("ram_bytes").get<std::uint64_t>(), std::uint64_t{64} << 20);
   EXPECT_EQ(totals.at("written_bytes").get<std::uint64_t>() + totals.at("zero_bytes").get<std::uint64_t>(),
             totals.at("ram_bytes").get<std::uint64_t>());
@@ -164,6 +166,18 @@ TEST_F(ProgressTest, InterruptedSaveSaysThatTheGuestRunsAgain) {
     return;
   }
   FAIL() << "no save took long enough to be caught in the middle";
+}
+
+// What is written to a file stays there: no escape sequences, and nothing that is told twice.
+TEST_F(ProgressTest, LinesTakeThePlaceOfTheBarWhereNoTerminalIs) {
+  const Outcome save = Save(*saved_, {"--progress", "bar"});
+
+  ASSERT_TRUE(Succeeded(save));
+  EXPECT_EQ(save.err.find_first_of("\r\x1b["), std::string::npos) << save.err;
+  std::istringstream lines(save.err);
+  std::string before;
+  for (std::string line; std::getline(lines, line); before = line) EXPECT_NE(line, before);
+  EXPECT_FALSE(before.empty());
 }
 
 TEST_F(ProgressTest, BarIsNotShownWhereNoTerminalIs) {
