@@ -4,6 +4,7 @@
 
 #include "format/multifd_packet.h"
 #include "format/page_hash.h"
+#include "qemu/descriptor_set.h"
 #include "qemu/save_job.h"
 #include "reader/file_source.h"
 #include "writer/chunk_rehash.h"
@@ -12,35 +13,6 @@
 
 namespace vmsave {
 namespace {
-
-// A set of descriptors in QEMU, from which it takes the one that fits its way of opening a file.
-class DescriptorSet {
- public:
-  explicit DescriptorSet(QmpClient& qmp) : qmp_(qmp) {}
-  DescriptorSet(const DescriptorSet&) = delete;
-  DescriptorSet& operator=(const DescriptorSet&) = delete;
-  ~DescriptorSet() {
-    try {
-      const QmpClient::Uninterrupted uninterrupted(qmp_);
-      if (id_) qmp_.Execute("remove-fd", {{"fdset-id", *id_}});
-    } catch (const std::exception&) {
-      return;  // QEMU is gone, or closes them when its monitor client has left
-    }
-  }
-
-  void Add(const FileDescriptor& file) {
-    QmpClient::Json arguments{{"opaque", "vmsave"}};
-    if (id_) arguments["fdset-id"] = *id_;
-    const QmpClient::Uninterrupted uninterrupted(qmp_);  // else it is not known which set to remove
-    id_ = qmp_.Execute("add-fd", arguments, file.number()).at("fdset-id").get<std::int64_t>();
-  }
-
-  std::string path() const { return fmt::format("/dev/fdset/{}", id_.value_or(-1)); }
-
- private:
-  QmpClient& qmp_;
-  std::optional<std::int64_t> id_;
-};
 
 // The file once more, as QEMU wants it: for writing only.
 FileDescriptor ForWriting(const FileDescriptor& file, int flags) {
@@ -101,7 +73,7 @@ IntegrityTable MakeTable(FileOffset start, const WrittenStream& stream, SaveJob&
 }
 
 void LetQemuWrite(SaveJob& job, FileOffset start) {
-  DescriptorSet descriptors(job.qmp);  // outlives the migration, which may open one at any time
+  DescriptorSet descriptors(job.qmp, OnFailure::kPutBack);  // outlives the migration, which may open one at any time
   descriptors.Add(ForWriting(job.file.buffered(), 0));
   if (job.file.bypasses_cache()) descriptors.Add(ForWriting(job.file.buffered(), O_DIRECT));
   OutgoingMigration migration(job.qmp, {std::string(kMappedRamCapability), "multifd"}, job.limits);

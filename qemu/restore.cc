@@ -9,6 +9,7 @@
 #include <thread>
 
 #include "io/sparse_file.h"
+#include "qemu/descriptor_set.h"
 #include "qemu/guest_facts.h"
 #include "qemu/guest_ram.h"
 #include "qemu/migration_channel.h"
@@ -28,7 +29,6 @@ constexpr auto kStatusPoll = std::chrono::milliseconds(2);
 constexpr auto kWhileLoading = std::chrono::hours(24 * 7);
 constexpr auto kResumeTimeout = std::chrono::minutes(10);  // disks may be slow to come to life
 constexpr std::uint64_t kMemoryGranularity = 8192;         // QEMU rounds -m up to this (system/vl.c)
-constexpr int kDescriptorSet = 1000;                       // a number that a QEMU command line hardly uses
 constexpr std::string_view kSeeQemu = "QEMU's own message says why";
 
 [[noreturn]] void Refuse(const Image& image, std::string_view why, std::string_view advice,
@@ -286,22 +286,18 @@ class Restore {
   void LoadNatively() {
     MigrationSettings settings(qmp_, {std::string(kMappedRamCapability), "multifd"}, OnFailure::kLeave);
     settings.SetParameter("multifd-channels", std::min(options_.read.channels, kMaxMultifdChannels));
-    AddDescriptor(image_.OpenForPages(CacheUse::kPageCache));
+    DescriptorSet descriptors(qmp_, OnFailure::kLeave);
+    descriptors.Add(image_.OpenForPages(CacheUse::kPageCache));
     if (options_.read.cache == CacheUse::kBypass) {
-      AddDescriptor(image_.OpenForPages(CacheUse::kBypass));
+      descriptors.Add(image_.OpenForPages(CacheUse::kBypass));
       settings.SetParameter("direct-io", true);
     }
     progress_.Begin("QEMU is loading", ByteCount{0});
     qmp_.Execute("migrate-incoming",
-                 {{"uri", fmt::format("file:/dev/fdset/{},offset={}", kDescriptorSet, image_.stream_start().value())}});
+                 {{"uri", fmt::format("file:{},offset={}", descriptors.path(), image_.stream_start().value())}});
     WaitLoaded(qmp_);
-    qmp_.Execute("remove-fd", {{"fdset-id", kDescriptorSet}});
     summary_.present = CountPresent(image_.contents());
     summary_.pages_unchecked = LeavesPagesUnchecked();
-  }
-
-  void AddDescriptor(const FileDescriptor& file) {
-    qmp_.Execute("add-fd", {{"fdset-id", kDescriptorSet}, {"opaque", "vmrestore"}}, file.number());
   }
 
   static ByteCount CountPresent(const StreamContents& contents) {
