@@ -8,6 +8,7 @@
 #include "qemu/guest_facts.h"
 #include "qemu/qemu_process.h"
 #include "qemu/restore.h"
+#include "qemu/restore_checks.h"
 #include "reader/verify.h"
 
 namespace vmsave {
@@ -70,22 +71,22 @@ void CheckOptions(const CLI::App& app, const Options& options) {
 RestoreOptions MakeRestoreOptions(const Options& options, const Transfer& transfer) {
   RestoreOptions restore;
   for (const RestoreWay way : {RestoreWay::kMemory, RestoreWay::kNative, RestoreWay::kMultifd, RestoreWay::kStream}) {
-    if (options.via == RestoreWayName(way)) restore.way = way;
+    if (options.via == RestoreWayName(way)) restore.wish.way = way;
   }
-  restore.read = {transfer.channels, transfer.engine, transfer.cache};
-  restore.pages_verified = options.verify == "full";
-  restore.checks = options.verify == "off" ? PageChecks::kOff : PageChecks::kOn;
+  restore.wish.read = {transfer.channels, transfer.engine, transfer.cache};
+  restore.wish.pages_verified = options.verify == "full";
+  restore.wish.checks = options.verify == "off" ? PageChecks::kOff : PageChecks::kOn;
   if (options.running) restore.run = true;
   if (options.paused) restore.run = false;
   return restore;
 }
 
-void VerifyFirst(const Image& image, const Options& options, const RestoreOptions& restore, Progress& progress,
+void VerifyFirst(const Image& image, const Options& options, const ReadOptions& read, Progress& progress,
                  const Interrupt& interrupt) {
   if (options.verify == "off") return;
   VerifyMetadata(image);
   if (options.verify == "metadata") return;
-  const VerifyReport report = Verify(image, restore.read, progress, interrupt);
+  const VerifyReport report = Verify(image, read, progress, interrupt);
   if (!report.damage.empty()) {
     throw Error(ErrorKind::kDamaged, fmt::format("{} is damaged", image.path()), report.damage.front(),
                 "restore from another copy");
@@ -125,7 +126,7 @@ class Program {
 
   RestoreSummary Restore() {
     if (!options_.command.empty()) CheckCommandFits(image_, ReadCommand(options_.command));
-    VerifyFirst(image_, options_, restore_, progress_, interrupt_);
+    VerifyFirst(image_, options_, restore_.wish.read, progress_, interrupt_);
     progress_.Begin("starting QEMU", ByteCount{0});
     if (!options_.command.empty()) StartQemu();
     QmpClient qmp(process_ ? process_->qmp_socket_path() : *options_.qmp, interrupt_);

@@ -1,5 +1,7 @@
 #include "qemu/migration_settings.h"
 
+#include <fmt/format.h>
+
 namespace vmsave {
 namespace {
 
@@ -84,6 +86,11 @@ std::set<std::string> QueryCapabilities(QmpClient& qmp) {
 
 bool HasMigrationParameter(QmpClient& qmp, const std::string& name) {
   return qmp.Execute("query-migrate-parameters").contains(name);
+}
+
+std::string WhyNoMultifd(QmpClient& qmp) {
+  if (QueryCapabilities(qmp).contains("multifd")) return "";
+  return fmt::format("QEMU {}.{} has no multifd (4.0 has)", qmp.version().major, qmp.version().minor);
 }
 
 }  // namespace vmsave

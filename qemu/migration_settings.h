@@ -48,4 +48,7 @@ std::set<std::string> QueryCapabilities(QmpClient& qmp);
 // Whether this QEMU has such a parameter.
 bool HasMigrationParameter(QmpClient& qmp, const std::string& name);
 
+// Why this QEMU cannot send or take a guest over multifd; empty if it can, as far as it tells.
+std::string WhyNoMultifd(QmpClient& qmp);
+
 }  // namespace vmsave

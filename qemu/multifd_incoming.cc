@@ -41,13 +41,6 @@ SyncAt MultifdSyncAt(const QemuVersion& version) {
   return knows_flush ? SyncAt::kFlush : SyncAt::kEverySection;
 }
 
-std::string WhyNotMultifd(QmpClient& qmp) {
-  if (!QueryCapabilities(qmp).contains(std::string(kCapability))) {
-    return fmt::format("QEMU {}.{} has no multifd (4.0 has)", qmp.version().major, qmp.version().minor);
-  }
-  return "";
-}
-
 MultifdIncoming::MultifdIncoming(QmpClient& qmp, unsigned channels, const Interrupt& interrupt)
     : qmp_(qmp),
       channels_(channels),

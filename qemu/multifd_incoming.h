@@ -18,14 +18,11 @@ namespace vmsave {
 // At what a QEMU of that version synchronises its channels.
 SyncAt MultifdSyncAt(const QemuVersion& version);
 
-// Why QEMU cannot be given a guest over multifd; empty if it can, as far as it tells.
-std::string WhyNotMultifd(QmpClient& qmp);
-
 class MultifdIncoming {
  public:
   // Makes the directory for QEMU's socket, which only it and this process can enter. Throws Error{kFailed} where QEMU
   // would not reach it (another user's, in a container); QEMU was asked for nothing then, and another way will do.
-  // REQUIRES: WhyNotMultifd(qmp) is empty, channels <= kMaxMultifdChannels.
+  // REQUIRES: WhyNoMultifd(qmp) is empty, channels <= kMaxMultifdChannels.
   MultifdIncoming(QmpClient& qmp, unsigned channels, const Interrupt& interrupt);
 
   // Lets QEMU listen, and connects the main stream, then the channels, each with its hello: QEMU < 8.0 takes the first

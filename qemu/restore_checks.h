@@ -1,0 +1,25 @@
+// Whether an image and a QEMU fit each other, told before QEMU is given anything.
+#pragma once
+
+#include <vector>
+
+#include "qemu/guest_facts.h"
+#include "qemu/guest_ram.h"
+#include "qemu/qemu_process.h"
+#include "qemu/qmp_client.h"
+#include "reader/image.h"
+
+namespace vmsave {
+
+// What can be told before QEMU is started: an image that no vmrestore can load, a command that already says -incoming,
+// another machine type, another RAM size. Throws Error.
+void CheckCommandFits(const Image& image, const CommandFacts& command);
+
+// QEMU waits for a guest, and has the machine type of the saved one. Throws Error.
+void CheckQemuFits(const Image& image, QmpClient& qmp, const GuestFacts& guest);
+
+// Each backend of QEMU is a RAM block of the image, of the same length: one that nothing is loaded into would hold what
+// it held before. Throws Error.
+void CheckBackendsFit(const Image& image, const std::vector<MappedBackend>& backends);
+
+}  // namespace vmsave
