@@ -20,7 +20,7 @@ bool SameFile(const struct stat& one, const struct stat& other) {
 // Why a path does not mean the same directory to QEMU as to this process, or why that cannot be told; empty if it does.
 // The kernel lets nobody follow /proc/PID/root who could not trace that process (proc(5)).
 std::string WhyNotSeen(pid_t qemu, const std::string& path) {
-  if (qemu <= 0) return "QEMU's process cannot be seen from here (is it in a container?)";
+  if (qemu <= 0) return "QEMU's process cannot be seen from here: it may be in a container";
   const std::string root = fmt::format("/proc/{}/root", qemu);
   struct stat status {};
   if (::stat(root.c_str(), &status) != 0) {
@@ -31,7 +31,7 @@ std::string WhyNotSeen(pid_t qemu, const std::string& path) {
   if (::stat(path.c_str(), &here) == 0 && ::stat((root + path).c_str(), &status) == 0 && SameFile(here, status)) {
     return "";
   }
-  return "QEMU does not see this process's files (is it in a container or a chroot?)";
+  return "QEMU does not see this process's files: it may be in a container or a chroot";
 }
 
 }  // namespace
