@@ -21,6 +21,11 @@ FileDescriptor OpenProcess(const QmpClient& qmp) {
   return {pid > 0 ? static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)) : -1, "QEMU's process"};
 }
 
+// A guest in any other state was stopped by somebody or something else.
+bool IsStoppedByMigration(const std::string& status) {
+  return status == "postmigrate" || status == "finish-migrate";
+}
+
 std::chrono::microseconds Now() {
   return std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::system_clock::now().time_since_epoch());
 }
@@ -46,13 +51,20 @@ void GuestPause::Stop() {
   const Command command(qmp_);
   // Asked again: it may have stopped by itself meanwhile.
   was_running_ = QueryStatus(qmp_) == "running";
-  if (was_running_) qmp_.Execute("stop");
+  if (!was_running_) return;
+  stopped_ = true;  // also where no answer comes
+  qmp_.Execute("stop");
+}
+
+void GuestPause::FoundState(const std::optional<std::string>& run_state) {
+  if (run_state && !stopped_) was_running_ = *run_state == "running";
 }
 
 void GuestPause::Resume() {
   if (!was_running_ || resumed_) return;
   const Command command(qmp_);
-  if (QueryStatus(qmp_) != "running") qmp_.Execute("cont");
+  const std::string status = QueryStatus(qmp_);
+  if (stopped_ ? status != "running" : IsStoppedByMigration(status)) qmp_.Execute("cont");
   resumed_ = true;
 }
 

@@ -12,17 +12,21 @@ namespace vmsave {
 // What becomes of the guest once the image is complete.
 enum class AfterSave { kQuit, kPause, kResume };
 
-// None of its commands gives way to an interrupt, and each waits 10 minutes for QEMU, which waits for the guest's disks:
-// whether the guest runs must be known.
+// None of its commands gives way to an interrupt, and each waits 10 minutes for QEMU, which waits for the guest's
+// disks: whether the guest runs must be known.
 class GuestPause {
  public:
   // Looks whether the guest runs. `name` is for messages.
   GuestPause(QmpClient& qmp, std::string name);
 
+  // As far as is known: before the save, or just before it was stopped.
   bool was_running() const { return was_running_; }
 
   // Stops it, if it runs: one that does not was paused by somebody else, and stays so.
   void Stop();
+
+  // The state that a migration found a guest in which nobody had stopped for it: it may have been paused meanwhile.
+  void FoundState(const std::optional<std::string>& run_state);
 
   // Nothing more is needed of the guest: it runs again, if it did before. Once.
   void Resume();
@@ -51,6 +55,7 @@ class GuestPause {
   std::string name_;
   FileDescriptor process_;
   bool was_running_;
+  bool stopped_ = false;  // by this
   bool resumed_ = false;
   std::optional<std::chrono::microseconds> stopped_at_;  // since the epoch; while it stands still
   std::chrono::microseconds stood_still_{0};

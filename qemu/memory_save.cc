@@ -41,7 +41,7 @@ GuestImage MakeImage(const CapturedState& state, const std::vector<MappedBackend
   image.device_state = state.device_state;
   image.description = job.description;
   image.was_running = job.was_running;
-  image.release = job.release;
+  image.release = [&] { job.release(state.device_state); };
   return image;
 }
 

@@ -50,7 +50,7 @@ std::unique_ptr<MultifdReceiver> Receive(unsigned channels, OutgoingMigration& m
 
 std::unique_ptr<MultifdReceiver> ReceiveGuest(const SaveJob& job) {
   const unsigned channels = std::min(job.write.channels, kMaxMultifdChannels);
-  OutgoingMigration migration(job.qmp, {"multifd"}, job.limits);
+  OutgoingMigration migration(job.qmp, {"multifd"}, job.limits, job.stop_guest);
   migration.settings().SetParameter("multifd-channels", channels);
   migration.settings().SetParameterIfKnown("zero-page-detection", "multifd");
   return Receive(channels, migration, job);
@@ -60,7 +60,7 @@ std::unique_ptr<MultifdReceiver> ReceiveGuest(const SaveJob& job) {
 
 WriteTotals SaveFromMultifd(SaveJob& job) {
   const std::unique_ptr<MultifdReceiver> receiver = ReceiveGuest(job);
-  job.release();
+  job.release(receiver->guest().device_state);
   return receiver->store().Complete(receiver->guest().contents.frame, receiver->guest().device_state, job.progress,
                                     job.interrupt);
 }

@@ -22,6 +22,7 @@ FileDescriptor ForWriting(const FileDescriptor& file, int flags) {
 // What QEMU has written, read back.
 struct WrittenStream {
   StreamContents contents;
+  std::vector<std::byte> device_state;
   FileOffset end;
 };
 
@@ -29,7 +30,8 @@ WrittenStream ReadBack(const NewFile& file, FileOffset start) {
   const FileOffset end{FileLength(file.buffered()).value()};
   FileSource source(file.buffered(), start, end);
   PassOverPages no_pages;
-  return {ReadStreamUpToDevices(source, no_pages), end};
+  StreamContents contents = ReadStreamUpToDevices(source, no_pages);
+  return {std::move(contents), ReadDeviceState(source), end};
 }
 
 HashedRange HashRange(const NewFile& file, FileOffset begin, FileOffset end) {
@@ -76,7 +78,7 @@ void LetQemuWrite(SaveJob& job, FileOffset start) {
   DescriptorSet descriptors(job.qmp, OnFailure::kPutBack);  // outlives the migration, which may open one at any time
   descriptors.Add(ForWriting(job.file.buffered(), 0));
   if (job.file.bypasses_cache()) descriptors.Add(ForWriting(job.file.buffered(), O_DIRECT));
-  OutgoingMigration migration(job.qmp, {std::string(kMappedRamCapability), "multifd"}, job.limits);
+  OutgoingMigration migration(job.qmp, {std::string(kMappedRamCapability), "multifd"}, job.limits, job.stop_guest);
   migration.settings().SetParameter("multifd-channels", std::min(job.write.channels, kMaxMultifdChannels));
   // QEMU's channels sort zero pages out of their packets and write what is left out of order, page by page.
   migration.settings().SetParameterIfKnown("zero-page-detection", "legacy");
@@ -97,8 +99,8 @@ void LetQemuWrite(SaveJob& job, FileOffset start) {
 WriteTotals SaveByQemu(SaveJob& job) {
   Version3Envelope envelope(job.file, job.description, job.was_running);
   LetQemuWrite(job, envelope.stream_start());
-  job.release();
   const WrittenStream stream = ReadBack(job.file, envelope.stream_start());
+  job.release(stream.device_state);
   std::optional<IntegrityTable> table;
   if (job.write.checksums) table = MakeTable(envelope.stream_start(), stream, job);
   const ByteCount length = envelope.Close(stream.end, table);

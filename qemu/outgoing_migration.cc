@@ -65,10 +65,11 @@ std::set<std::string> WithAutoConverge(std::set<std::string> capabilities, const
 }  // namespace
 
 OutgoingMigration::OutgoingMigration(QmpClient& qmp, const std::set<std::string>& capabilities,
-                                     const MigrationLimits& limits)
+                                     const MigrationLimits& limits, std::function<void()> stop_guest)
     : qmp_(qmp),
       settings_(qmp, WithAutoConverge(capabilities, limits), OnFailure::kPutBack),
       timeout_(limits.timeout),
+      stop_guest_(std::move(stop_guest)),
       crashes_when_cancelled_in_full_flight_(capabilities.contains(std::string(kMappedRamCapability))),
       is_snapshot_(IsSnapshot(capabilities)),
       must_run_to_its_end_(is_snapshot_ && IsBefore8_1(qmp.version())) {
@@ -151,18 +152,17 @@ bool OutgoingMigration::Follow(const std::function<bool()>& go_on, Progress& pro
     const MigrationStatus migration = Look();
     progress.Set(migration.ram - std::min(migration.ram, migration.ram_left), migration.ram);
     if (completed_) return true;
-    PauseWhenTimeIsUp();
+    StopGuestWhenTimeIsUp();
     std::this_thread::sleep_for(poll);
     poll = std::min(poll * 2, kLastPoll);
   }
   return false;
 }
 
-void OutgoingMigration::PauseWhenTimeIsUp() {
+void OutgoingMigration::StopGuestWhenTimeIsUp() {
   if (!deadline_ || Clock::now() < *deadline_) return;
   deadline_.reset();
-  const QmpClient::Uninterrupted uninterrupted(qmp_);
-  qmp_.Execute("stop");
+  if (stop_guest_) stop_guest_();
 }
 
 // QEMU 10.0 frees the bitmaps of fixed offsets before it stops the channels that set bits in them (migration/ram.c:

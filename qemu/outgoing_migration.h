@@ -31,8 +31,10 @@ struct MigrationLimits {
 // REQUIRES: no migration is under way. One thread's at a time.
 class OutgoingMigration {
  public:
-  // Throws QmpError with QEMU's reason where it refuses one of them; its settings are then as before.
-  OutgoingMigration(QmpClient& qmp, const std::set<std::string>& capabilities, const MigrationLimits& limits);
+  // `stop_guest` is called when the limits' time is up. Throws QmpError with QEMU's reason where it refuses one of the
+  // settings; they are then as before.
+  OutgoingMigration(QmpClient& qmp, const std::set<std::string>& capabilities, const MigrationLimits& limits,
+                    std::function<void()> stop_guest = {});
   OutgoingMigration(const OutgoingMigration&) = delete;
   OutgoingMigration& operator=(const OutgoingMigration&) = delete;
   ~OutgoingMigration();
@@ -58,14 +60,14 @@ class OutgoingMigration {
   void Check();
 
   // Returns once it has completed: true; or when `go_on` tells false, which it is asked again and again. Shows in
-  // `progress`, as its own phase, what is still to be sent. Pauses the guest when its time is up. Throws as Check does.
+  // `progress`, as its own phase, what is still to be sent. Stops the guest when its time is up. Throws as Check does.
   bool Follow(const std::function<bool()>& go_on, Progress& progress);
 
  private:
   bool IsUnderWay() { return !IsMigrationAtRest(QueryMigrationStatus(qmp_)); }
   bool MayEnd();
   MigrationStatus Look();
-  void PauseWhenTimeIsUp();
+  void StopGuestWhenTimeIsUp();
   void End() noexcept;
   void SlowDown();
 
@@ -73,6 +75,7 @@ class OutgoingMigration {
   MigrationSettings settings_;
   std::optional<std::chrono::steady_clock::time_point> deadline_;
   std::optional<std::chrono::seconds> timeout_;
+  std::function<void()> stop_guest_;
   bool crashes_when_cancelled_in_full_flight_;
   bool is_snapshot_;
   bool must_run_to_its_end_;

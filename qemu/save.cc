@@ -4,10 +4,12 @@
 
 #include <algorithm>
 
+#include "format/run_state.h"
 #include "qemu/guest_facts.h"
 #include "qemu/guest_pause.h"
 #include "qemu/process_maps.h"
 #include "qemu/save_job.h"
+#include "writer/run_record.h"
 
 namespace vmsave {
 namespace {
@@ -125,13 +127,17 @@ SaveSummary SaveGuest(QmpClient& qmp, const SaveOptions& options, Progress& prog
                 .limits = options.limits,
                 .description = options.description.value_or(MakeDescription(guest)),
                 .was_running = options.record_running.value_or(pause.was_running()),
+                .stop_guest = [&] { pause.Stop(); },
                 .release =
-                    [&] {
+                    [&](std::span<const std::byte> device_state) {
+                      pause.FoundState(RunStateIn(device_state));
                       if (options.after == AfterSave::kResume) pause.Resume();
                     },
                 .progress = progress,
                 .interrupt = interrupt};
     summary.totals = Take(job, choice);
+    const bool was_running = options.record_running.value_or(pause.was_running());
+    if (was_running != job.was_running) RecordWasRunning(file, was_running);
     interrupt.Check();
     file.Publish();
   } catch (const std::exception& failure) {

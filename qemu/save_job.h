@@ -21,8 +21,10 @@ struct SaveJob {
   const WriteOptions& write;
   const MigrationLimits& limits;
   std::string description;
-  bool was_running;               // to be recorded
-  std::function<void()> release;  // to be called once nothing more is needed of the guest
+  bool was_running;                  // to be recorded, as far as is known before
+  std::function<void()> stop_guest;  // to be called where a running guest's migration is to come to its end
+  // To be called once the guest has been taken, and nothing more is needed of it.
+  std::function<void(std::span<const std::byte> device_state)> release;
   Progress& progress;
   const Interrupt& interrupt;
 };

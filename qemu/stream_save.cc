@@ -46,13 +46,6 @@ class RecordedSource : public ByteSource {
     position_ = FileOffset{position_.value() - 1};
   }
 
-  void RecordRest() {
-    do {
-      Pass(ready_.size());
-      Fill();
-    } while (!ready_.empty());
-  }
-
  private:
   void Fill() {
     const std::span<std::byte> room = writer_.Room();
@@ -93,7 +86,7 @@ class PageCensus : public PageSink {
 void Receive(SaveJob& job, const std::function<void(SocketReader&)>& receive) {
   std::set<std::string> capabilities;
   if (job.live == LiveMode::kSnapshot) capabilities.insert("background-snapshot");
-  OutgoingMigration migration(job.qmp, capabilities, job.limits);
+  OutgoingMigration migration(job.qmp, capabilities, job.limits, job.stop_guest);
   job.progress.Begin("saving", ByteCount{0});
   ReceiveStream(job.qmp, migration, receive, job.progress, job.interrupt);
 }
@@ -102,12 +95,13 @@ WriteTotals RecordVersion2(SaveJob& job) {
   SequentialWriter writer(job.file, job.write.engine, std::max(job.write.channels, kLeastInFlight));
   writer.Append(EncodeBeforeStream(job.description, job.was_running));
   PageCensus census;
+  std::vector<std::byte> device_state;
   Receive(job, [&](SocketReader& reader) {
     RecordedSource source(reader, writer);
     ReadStreamUpToDevices(source, census);
-    source.RecordRest();
+    device_state = ReadDeviceState(source);
   });
-  job.release();
+  job.release(device_state);
   const ByteCount length = writer.position() - FileOffset{0};
   writer.Finish();
   CompleteImage(job.file, job.progress);
@@ -123,7 +117,7 @@ WriteTotals SpreadVersion3(SaveJob& job) {
     guest.device_state = ReadDeviceState(source);
   });
   const std::unique_ptr<PageStore> store = spreader.Finish();
-  job.release();
+  job.release(guest.device_state);
   return store->Complete(guest.contents.frame, guest.device_state, job.progress, job.interrupt);
 }
 

@@ -101,6 +101,29 @@ TEST_P(LiveSaveTest, PrecopyIsOfTheEnd) {
   EXPECT_GT(FirstTickAfterRestore(), before + kTicksMeanwhile);
 }
 
+// As somebody else wanted it, who may have had a reason.
+TEST_P(LiveSaveTest, GuestThatIsPausedMeanwhileStaysPaused) {
+  for (const std::string version : {"2", "3"}) {
+    SCOPED_TRACE("version " + version);
+    Boot(64, "fill=90 seed=7 tick=10 passes=4");
+    ProgramRun save =
+        StartSave({"--live", "--image-version", version, "--max-bandwidth", "50M", "--after", "resume", "--force"});
+    const std::unique_ptr<QmpClient> observer = Observe();
+    WaitUntil("the migration",
+              [&] { return save.Ended() || observer->Execute("query-migrate").value("status", "") == "active"; });
+    observer->Execute("stop");
+    ASSERT_FALSE(save.Ended()) << "the save was over too soon";
+
+    ASSERT_TRUE(Succeeded(save.Wait()));
+
+    EXPECT_TRUE(StandsStill(*guest_));
+    const Outcome info = RunToEnd({VMIMAGE_PROGRAM, "info", "--json", ImagePath()});
+    EXPECT_EQ(nlohmann::json::parse(info.out).at("was_running"), false);
+    EXPECT_TRUE(Succeeded(RunToEnd({VMIMAGE_PROGRAM, "verify", ImagePath()})));
+    guest_->Kill();
+  }
+}
+
 // The guest changes more than may be sent, so that nothing but the time-out can end the save.
 TEST_P(LiveSaveTest, TimeoutEndsASaveThatWouldNotEnd) {
   Boot(64, "fill=90 seed=7 tick=20 passes=4 dirty=2000");

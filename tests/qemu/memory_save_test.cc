@@ -38,8 +38,10 @@ TEST_P(MemorySaveTest, ReleasesTheGuestOnceAndBeforeTheImageIsSynced) {
               .limits = {},
               .description = "<domain/>",
               .was_running = true,
+              .stop_guest = {},
               .release =
-                  [&] {
+                  [&](std::span<const std::byte> device_state) {
+                    EXPECT_FALSE(device_state.empty());
                     ++releases;
                     EXPECT_EQ(progress.phase(), "saving");
                     EXPECT_TRUE(IsPartial(file));
