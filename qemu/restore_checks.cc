@@ -10,9 +10,8 @@ namespace {
 constexpr std::uint64_t kMemoryGranularity = 8192;  // QEMU rounds -m up to this (system/vl.c)
 constexpr std::string_view kMuchRamAdvice = "give QEMU as much RAM as the saved guest had";
 
-[[noreturn]] void Refuse(const Image& image, std::string_view why, std::string_view advice,
-                         ErrorKind kind = ErrorKind::kFailed) {
-  throw Error(kind, fmt::format("cannot restore {}", image.path()), why, advice);
+[[noreturn]] void Refuse(const Image& image, std::string_view why, std::string_view advice) {
+  throw Error(ErrorKind::kFailed, fmt::format("cannot restore {}", image.path()), why, advice);
 }
 
 // Exact, so that two sizes that differ look different.
@@ -41,7 +40,7 @@ void CheckMachine(const Image& image, const std::string& machine) {
   const std::string& saved = image.contents().frame.machine;
   if (machine == saved) return;
   Refuse(image, fmt::format("it was saved on machine type {}, QEMU has {}", saved, machine),
-         fmt::format("start QEMU with -machine {}", saved), ErrorKind::kDamaged);
+         fmt::format("start QEMU with -machine {}", saved));
 }
 
 void CheckMemory(const Image& image, ByteCount memory) {
@@ -50,7 +49,7 @@ void CheckMemory(const Image& image, ByteCount memory) {
   const ByteCount given{RoundUp(memory.value(), kMemoryGranularity)};
   if (*saved == given) return;
   Refuse(image, fmt::format("the saved guest had {} of RAM, the command gives {}", Size(*saved), Size(given)),
-         kMuchRamAdvice, ErrorKind::kDamaged);
+         kMuchRamAdvice);
 }
 
 }  // namespace
@@ -76,13 +75,13 @@ void CheckBackendsFit(const Image& image, const std::vector<MappedBackend>& back
     const auto block = std::ranges::find(blocks, mapped.block_name, &StreamBlock::name);
     if (block == blocks.end()) {
       Refuse(image, fmt::format("it has no RAM block {}, which QEMU has", mapped.block_name),
-             "name the memory backends as the saved guest's", ErrorKind::kDamaged);
+             "name the memory backends as the saved guest's");
     }
     if (block->length != mapped.backend.size) {
       Refuse(image,
              fmt::format("its RAM block {} has {}, QEMU's has {}", block->name, Size(block->length),
                          Size(mapped.backend.size)),
-             kMuchRamAdvice, ErrorKind::kDamaged);
+             kMuchRamAdvice);
     }
   }
 }

@@ -1,4 +1,5 @@
-// Whether an image and a QEMU fit each other, told before QEMU is given anything.
+// Whether an image and a QEMU fit each other, told before QEMU is given anything. An image that does
+// not fit is not damaged: it may fit another QEMU.
 #pragma once
 
 #include <vector>
@@ -15,11 +16,11 @@ namespace vmsave {
 // another machine type, another RAM size. Throws Error.
 void CheckCommandFits(const Image& image, const CommandFacts& command);
 
-// QEMU waits for a guest, and has the machine type of the saved one. Throws Error.
+// QEMU waits for a guest, and has the machine type of the saved one. Throws Error{kFailed}.
 void CheckQemuFits(const Image& image, QmpClient& qmp, const GuestFacts& guest);
 
 // Each backend of QEMU is a RAM block of the image, of the same length: one that nothing is loaded into would hold what
-// it held before. Throws Error.
+// it held before. Throws Error{kFailed}.
 void CheckBackendsFit(const Image& image, const std::vector<MappedBackend>& backends);
 
 }  // namespace vmsave
