@@ -2,6 +2,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <filesystem>
+#include <system_error>
 
 #include "cli/program.h"
 #include "cli/text.h"
@@ -68,6 +70,14 @@ void CheckOptions(const CLI::App& app, const Options& options) {
   }
 }
 
+// Before the image is read, which may take long; and no QEMU will do but one that waits, as QmpClient cannot know.
+void CheckSocketIsThere(const std::string& path) {
+  std::error_code error;
+  if (std::filesystem::exists(path, error) || error) return;
+  throw Error(ErrorKind::kFailed, fmt::format("cannot connect to the guest at {}", path), "there is no such socket",
+              "start QEMU with -qmp unix:PATH,server=on,wait=off -incoming defer, and name that path");
+}
+
 RestoreOptions MakeRestoreOptions(const Options& options, const Transfer& transfer) {
   RestoreOptions restore;
   for (const RestoreWay way : {RestoreWay::kMemory, RestoreWay::kNative, RestoreWay::kMultifd, RestoreWay::kStream}) {
@@ -124,6 +134,8 @@ class Program {
         restore_(MakeRestoreOptions(options, ResolveTransfer("vmrestore", options.transfer))),
         image_(options.image) {}
 
+    CheckWish(image_, restore_.wish);
+    if (options_.qmp) CheckSocketIsThere(*options_.qmp);
   RestoreSummary Restore() {
     if (!options_.command.empty()) CheckCommandFits(image_, ReadCommand(options_.command));
     VerifyFirst(image_, options_, restore_.wish.read, progress_, interrupt_);

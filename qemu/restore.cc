@@ -42,7 +42,6 @@ class Restore {
 
   RestoreSummary Run() {
     const Clock::time_point start = Clock::now();
-    image_.RefuseCompressed();
     const GuestFacts guest = QueryGuest(qmp_);
     CheckQemuFits(image_, qmp_, guest);
     guest_uuid_ = guest.uuid;

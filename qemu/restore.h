@@ -25,9 +25,9 @@ struct RestoreSummary {
   bool running = false;
 };
 
-// The guest is resumed only after QEMU reports that the load has completed, and only if it is to run. REQUIRES: QEMU
-// waits with -incoming defer. Checked before QEMU is given anything: its state, machine type and RAM, and the way.
-// Throws Error; a QEMU that was given a part is then not fit for use, and for the caller to end.
+// The guest is resumed only after QEMU reports that the load has completed, and only if it is to run. REQUIRES:
+// CheckWish has passed. Checked before QEMU is given anything: that it waits for a guest, its machine type and RAM, and
+// the way. Throws Error; a QEMU that was given a part is then not fit for use, and for the caller to end.
 RestoreSummary RestoreGuest(QmpClient& qmp, const Image& image, const RestoreOptions& options, Progress& progress,
                             const Interrupt& interrupt);
 

@@ -55,7 +55,6 @@ void CheckMemory(const Image& image, ByteCount memory) {
 }  // namespace
 
 void CheckCommandFits(const Image& image, const CommandFacts& command) {
-  image.RefuseCompressed();
   if (command.has_incoming) {
     throw Error(ErrorKind::kUsage, "cannot start that QEMU", "its command has -incoming",
                 "leave it out: vmrestore adds its own");

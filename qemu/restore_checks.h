@@ -12,8 +12,8 @@
 
 namespace vmsave {
 
-// What can be told before QEMU is started: an image that no vmrestore can load, a command that already says -incoming,
-// another machine type, another RAM size. Throws Error.
+// What a command tells before QEMU is started: it says -incoming already, has another machine type, another RAM size.
+// Throws Error{kUsage} for the first, Error{kFailed}.
 void CheckCommandFits(const Image& image, const CommandFacts& command);
 
 // QEMU waits for a guest, and has the machine type of the saved one. Throws Error{kFailed}.

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <array>
 #include <filesystem>
+#include <system_error>
 
 #include "io/sparse_file.h"
 #include "qemu/migration_settings.h"
@@ -15,15 +16,15 @@ namespace {
 
 constexpr std::array kBestFirst{RestoreWay::kMemory, RestoreWay::kNative, RestoreWay::kMultifd, RestoreWay::kStream};
 
-// Whether a backend's file may hold anything from before. True where it cannot be looked at.
-bool MayHoldData(const MemoryBackend& backend) {
-  if (backend.path.empty() || std::filesystem::is_directory(backend.path)) return false;  // QEMU's own, fresh memory
-  try {
-    const FileDescriptor file = OpenFile(backend.path, O_RDONLY | O_NONBLOCK);
-    return NextData(file, FileOffset{0}, FileOffset{FileLength(file).value()}).has_value();
-  } catch (const Error&) {
-    return true;
-  }
+[[noreturn]] void RefuseWish(const Image& image, RestoreWay way, std::string_view why) {
+  throw Error(ErrorKind::kFailed, fmt::format("cannot restore {}", image.path()),
+              fmt::format("--via {} does not work here: {}", RestoreWayName(way), why), "leave --via out");
+}
+
+// Empty, or why no QEMU could take the image that way.
+std::string WhyNever(RestoreWay way, const Image& image) {
+  const bool fits = way != RestoreWay::kNative || image.has_fixed_offsets();
+  return fits ? "" : "the image is a sequential stream";
 }
 
 class Chooser {
@@ -42,10 +43,7 @@ class Chooser {
 
  private:
   void ChooseWished() {
-    if (const std::string why = WhyNot(*wish_.way); !why.empty()) {
-      throw Error(ErrorKind::kFailed, fmt::format("cannot restore {}", image_.path()),
-                  fmt::format("--via {} does not work here: {}", RestoreWayName(*wish_.way), why), "leave --via out");
-    }
+    if (const std::string why = WhyNot(*wish_.way); !why.empty()) RefuseWish(image_, *wish_.way, why);
     choice_.way = *wish_.way;
   }
 
@@ -60,6 +58,7 @@ class Chooser {
 
   // Empty, or why this image cannot be restored into this QEMU that way.
   std::string WhyNot(RestoreWay way) {
+    if (std::string why = WhyNever(way, image_); !why.empty()) return why;
     switch (way) {
       case RestoreWay::kMemory:
         return WhyNotMemory();
@@ -85,7 +84,6 @@ class Chooser {
   }
 
   std::string WhyNotNative() {
-    if (!image_.has_fixed_offsets()) return "the image is a sequential stream";
     if (!QueryCapabilities(qmp_).contains(std::string(kMappedRamCapability)))
       return Version() + " cannot read fixed offsets (9.0 can)";
     if (wish_.read.cache == CacheUse::kBypass && !HasMigrationParameter(qmp_, "direct-io")) {
@@ -135,9 +133,29 @@ class Chooser {
 
 }  // namespace
 
+bool MayHoldData(const MemoryBackend& backend) {
+  if (backend.path.empty()) return false;
+  std::error_code error;
+  if (std::filesystem::is_directory(backend.path, error)) return false;  // where QEMU has made a file of its own
+  if (error) return true;
+  try {
+    const FileDescriptor file = OpenFile(backend.path, O_RDONLY | O_NONBLOCK);
+    return NextData(file, FileOffset{0}, FileOffset{FileLength(file).value()}).has_value();
+  } catch (const Error&) {
+    return true;
+  }
+}
+
 std::string_view RestoreWayName(RestoreWay way) {
   constexpr std::array<std::string_view, 4> kNames{"memory", "native", "multifd", "stream"};
   return kNames[static_cast<std::size_t>(way)];
+}
+
+void CheckWish(const Image& image, const RestoreWish& wish) {
+  image.RefuseCompressed();
+  image.OpenForPages(wish.read.cache);
+  if (!wish.way) return;
+  if (const std::string why = WhyNever(*wish.way, image); !why.empty()) RefuseWish(image, *wish.way, why);
 }
 
 WayChoice ChooseWay(QmpClient& qmp, const Image& image, const RestoreWish& wish, const Interrupt& interrupt) {

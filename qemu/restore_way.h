@@ -44,7 +44,15 @@ struct WayChoice {
   std::set<std::string> zero_blocks;         // with kMultifd: RAM blocks that are all zero already
 };
 
-// Nothing of QEMU is changed. Throws Error{kFailed} where what was wished for does not work here.
+// What can be told without a QEMU: an image that no vmrestore can load, one that no QEMU takes in the way that is
+// wished, a file system without the direct I/O that is wished. Throws Error{kDamaged} for the first, Error{kFailed}.
+void CheckWish(const Image& image, const RestoreWish& wish);
+
+// Whether a backend's memory may hold anything from before: its file does. True where that cannot be looked at.
+bool MayHoldData(const MemoryBackend& backend);
+
+// Nothing of QEMU is changed. REQUIRES: CheckWish has passed. Throws Error{kFailed} where what was wished for does not
+// work here.
 WayChoice ChooseWay(QmpClient& qmp, const Image& image, const RestoreWish& wish, const Interrupt& interrupt);
 
 }  // namespace vmsave
