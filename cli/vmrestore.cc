@@ -104,8 +104,7 @@ void VerifyFirst(const Image& image, const Options& options, const ReadOptions& 
 }
 
 std::string AsText(const RestoreSummary& summary, const std::string& guest) {
-  const std::string present =
-      summary.present == ByteCount{0} ? "" : fmt::format(", {} present", FormatBytes(summary.present));
+  const std::string present = summary.present ? fmt::format(", {} present", FormatBytes(*summary.present)) : "";
   const std::string why = summary.why_not_faster.empty() ? "" : fmt::format(" ({})", summary.why_not_faster);
   const std::string unchecked = summary.pages_unchecked ? ", checksums of its pages not looked at" : "";
   return fmt::format("restored {}: {} RAM{}, {}, via {}{}{}, {}", guest, FormatBytes(summary.ram), present,
@@ -117,7 +116,7 @@ nlohmann::json AsJson(const RestoreSummary& summary, const Options& options) {
   return {{"image", options.image},
           {"via", RestoreWayName(summary.way)},
           {"ram_bytes", summary.ram.value()},
-          {"present_bytes", summary.present.value()},
+          {"present_bytes", summary.present ? nlohmann::json(summary.present->value()) : nlohmann::json()},
           {"pages_unchecked", summary.pages_unchecked},
           {"seconds", summary.elapsed.count()},
           {"running", summary.running}};
@@ -134,9 +133,9 @@ class Program {
         restore_(MakeRestoreOptions(options, ResolveTransfer("vmrestore", options.transfer))),
         image_(options.image) {}
 
+  RestoreSummary Restore() {
     CheckWish(image_, restore_.wish);
     if (options_.qmp) CheckSocketIsThere(*options_.qmp);
-  RestoreSummary Restore() {
     if (!options_.command.empty()) CheckCommandFits(image_, ReadCommand(options_.command));
     VerifyFirst(image_, options_, restore_.wish.read, progress_, interrupt_);
     progress_.Begin("starting QEMU", ByteCount{0});

@@ -102,6 +102,7 @@ class Restore {
 
   void LoadAsStream() {
     SendOverChannel([&](ByteSink& sink) { SendImage(image_, sink, wish_.read, wish_.checks, progress_, interrupt_); });
+    // Nobody looks into a sequential stream, which goes as it is.
     if (image_.has_fixed_offsets()) summary_.present = CountPresent(image_.contents());
   }
 
@@ -109,11 +110,11 @@ class Restore {
     choice_.multifd->Connect(guest_uuid_);
     MultifdTarget target = choice_.multifd->target();
     target.zero_blocks = choice_.zero_blocks;
-    SendImageOverMultifd(image_, target, wish_.read, wish_.checks, progress_, interrupt_);
+    summary_.present =
+        CountPresent(SendImageOverMultifd(image_, target, wish_.read, wish_.checks, progress_, interrupt_));
     choice_.multifd->ShutDownSending();
     WaitLoaded(qmp_);
     choice_.multifd.reset();
-    if (image_.has_fixed_offsets()) summary_.present = CountPresent(image_.contents());
   }
 
   template <class Send>

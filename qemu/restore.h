@@ -19,8 +19,8 @@ struct RestoreSummary {
   RestoreWay way{};
   std::string why_not_faster;  // why an earlier way was not taken; empty where the first was
   ByteCount ram;
-  ByteCount present;             // 0 where nobody counted: a sequential stream that went as it is
-  bool pages_unchecked = false;  // the image has checksums of its pages, but QEMU read them itself
+  std::optional<ByteCount> present;  // nothing where nobody counted: a sequential stream that went as it is
+  bool pages_unchecked = false;      // the image has checksums of its pages, but QEMU read them itself
   std::chrono::duration<double> elapsed{};
   bool running = false;
 };

@@ -136,6 +136,10 @@ class PageDealer : public PageSink {
     batches_.Close();
   }
 
+  void TellPresentPages(StreamContents& contents) const {
+    for (std::size_t i = 0; i < blocks_.size(); ++i) contents.blocks[i].present = blocks_[i].not_zero;
+  }
+
  private:
   struct Block {
     std::string name;
@@ -191,40 +195,42 @@ void SendBatches(const StreamContents& contents, PageBatches& batches, PacketSen
   }
 }
 
-void SendStream(const Image& image, const std::set<std::string>& zero_blocks, MultifdLink& link,
-                const ReadOptions& options, Progress& progress, const Interrupt& interrupt) {
+StreamContents SendStream(const Image& image, const std::set<std::string>& zero_blocks, MultifdLink& link,
+                          const ReadOptions& options, Progress& progress, const Interrupt& interrupt) {
   progress.Begin("sending", image.stream_end() - image.stream_start());
   const FileDescriptor pages = image.OpenForPages(options.cache);
   const unsigned channels = link.channel_count();
   PageBatches batches(kBatchesPerChannel * channels);
-  StreamFrame frame;
+  StreamContents contents;
   std::vector<std::byte> device_state;
   const auto deal = [&](const ChannelContext& context) {
     ReadAheadSource source(pages, image.file(), image.stream_start(), image.stream_end(), options.engine, progress,
                            interrupt);
     PageDealer dealer(image, link, batches, zero_blocks, context);
-    frame = ReadStreamUpToDevices(source, dealer).frame;
+    contents = ReadStreamUpToDevices(source, dealer);
     dealer.DealRest();
+    dealer.TellPresentPages(contents);
     device_state = ReadDeviceState(source);
   };
   RunChannels(channels + 1, interrupt, [&](const ChannelContext& context) {
     if (context.channel() == channels) return deal(context);
     SendBatches(image.contents(), batches, link.channel(context.channel()), context);
   });
-  link.Finish(frame, device_state);
+  link.Finish(contents.frame, device_state);
+  return contents;
 }
 
 }  // namespace
 
-void SendImageOverMultifd(const Image& image, const MultifdTarget& receiver, const ReadOptions& options,
-                          PageChecks checks, Progress& progress, const Interrupt& interrupt) {
+StreamContents SendImageOverMultifd(const Image& image, const MultifdTarget& receiver, const ReadOptions& options,
+                                    PageChecks checks, Progress& progress, const Interrupt& interrupt) {
   image.RefuseCompressed();
   MultifdLink link(receiver.main, receiver.channels, receiver.sync_at);
   if (image.has_fixed_offsets()) {
     SendFixedOffsets(image, receiver.zero_blocks, link, options, checks, progress, interrupt);
-  } else {
-    SendStream(image, receiver.zero_blocks, link, options, progress, interrupt);
+    return image.contents();
   }
+  return SendStream(image, receiver.zero_blocks, link, options, progress, interrupt);
 }
 
 }  // namespace vmsave

@@ -95,6 +95,22 @@ TEST_F(SendOverMultifdTest, AStreamWithoutRepeatedPagesNeedsNoMoreSyncsThanFixed
   EXPECT_EQ(sync_points, (std::vector<std::size_t>{2, 2}));
 }
 
+TEST_F(SendOverMultifdTest, TellsWhichPagesArePresent) {
+  for (const Copy copy : {Copy::kVersion2, Copy::kVersion3}) {
+    WriteCopy(path_, guest_, copy);
+    MultifdCollector collector(2);
+    Progress progress;
+    const StreamContents sent = SendImageOverMultifd(Image(path_), collector.receiver(SyncAt::kFlush, {"pc.ram"}), {},
+                                                     PageChecks::kOn, progress, Interrupt());
+    ASSERT_EQ(sent.blocks.size(), guest_.image().blocks.size());
+    for (std::size_t block = 0; block < sent.blocks.size(); ++block) {
+      for (std::uint64_t page = 0; page < sent.blocks[block].pages(); ++page) {
+        ASSERT_EQ(sent.blocks[block].present.Test(page), guest_.IsPresent(block, page)) << CopyName(copy) << page;
+      }
+    }
+  }
+}
+
 TEST_F(SendOverMultifdTest, SendsSwitchoverStartWhereTheImageHasIt) {
   guest_.image().frame.switchover_start = true;
   for (const Copy copy : {Copy::kVersion2, Copy::kVersion3}) {
