@@ -1,4 +1,5 @@
 // How vmrestore treats the QEMU that it restores into: one that it starts, or one that waits already.
+#include <fcntl.h>
 #include <signal.h>
 
 #include "tests/e2e/end_to_end_test.h"
@@ -85,6 +86,19 @@ TEST_P(RestoreProcessTest, PassesOnTerminationToQemu) {
   EXPECT_TRUE(restored_->Processes().empty());
 }
 
+// Ctrl-C reaches QEMU too, which shares the terminal; a signal to vmrestore alone says nothing to the guest.
+TEST_P(RestoreProcessTest, InterruptOfItselfAloneEndsNothing) {
+  ProgramRun restore(StayingCommand());
+  WaitUntil("the restore", [&] { return restore.Ended() || restore.err().find("restored vm1") != std::string::npos; });
+
+  restore.Signal(SIGINT);
+  EXPECT_TRUE(GoesOn(*restored_));
+  EXPECT_FALSE(restore.Ended());
+
+  restored_->Connect()->Execute("quit");
+  EXPECT_EQ(restore.Wait().status, 0);
+}
+
 TEST_P(RestoreProcessTest, DetachedQemuStays) {
   ASSERT_TRUE(Succeeded(Restore(*restored_)));
 
@@ -138,6 +152,30 @@ TEST_P(RestoreProcessTest, ImageIsNotChanged) {
 
   EXPECT_TRUE(ReadWholeFile(ImagePath()) == before);
   EXPECT_EQ(FilesBesideImage(), std::vector<std::string>{"vm1.sav"});
+}
+
+class DescriptorSetTest : public EndToEndTest {};
+
+TEST_F(DescriptorSetTest, OfAnotherIsNeitherUsedNorRemoved) {
+  GuestShape shape;
+  shape.ram = Ram::kPrivate;
+  Guest saved(files_, "saved", shape);
+  Guest waiting(files_, "waiting", shape);
+  waiting.PrintTo(saved);
+  saved.Boot();
+  ASSERT_TRUE(Succeeded(Save(saved, {"--image-version", "3"})));
+  waiting.Start({"-incoming", "defer"});
+  const FileDescriptor another = OpenFile("/dev/null", O_RDONLY);
+  waiting.Connect()->Execute("add-fd", {{"fdset-id", 1000}}, another.number());
+
+  const Outcome restore =
+      RunToEnd({VMRESTORE_PROGRAM, "--via", "native", "--paused", "--qmp", waiting.qmp_path(), ImagePath()});
+
+  ASSERT_TRUE(Succeeded(restore));
+  const nlohmann::json sets = waiting.Connect()->Execute("query-fdsets");
+  ASSERT_EQ(sets.size(), 1U) << sets;
+  EXPECT_EQ(sets.at(0).at("fdset-id"), 1000);
+  EXPECT_EQ(sets.at(0).at("fds").size(), 1U) << sets;
 }
 
 }  // namespace
