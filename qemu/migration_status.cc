@@ -46,6 +46,20 @@ std::optional<std::string> Text(const Json& migration, const char* name, const c
   return member->get<std::string>();
 }
 
+// Until the very end of its cleaning up, the migration is among the instances that could be yanked (QEMU >= 6.0,
+// migration/migration.c, migrate_fd_cleanup).
+bool IsCleanedUp(QmpClient& qmp) {
+  constexpr auto kUnseenCleaning = std::chrono::milliseconds(100);
+  try {
+    const QmpClient::Json instances = qmp.Execute("query-yank");
+    return std::ranges::none_of(
+        instances, [](const QmpClient::Json& instance) { return instance.value("type", "") == "migration"; });
+  } catch (const QmpError&) {
+    std::this_thread::sleep_for(kUnseenCleaning);
+    return true;
+  }
+}
+
 }  // namespace
 
 MigrationStatus QueryMigration(QmpClient& qmp) {
@@ -84,6 +98,10 @@ void WaitMigrationCompleted(QmpClient& qmp, std::string_view what_failed, std::s
     }
     std::this_thread::sleep_for(kPoll);
   }
+}
+
+bool IsMigrationGone(QmpClient& qmp) {
+  return IsMigrationAtRest(QueryMigrationStatus(qmp)) && IsCleanedUp(qmp);
 }
 
 }  // namespace vmsave

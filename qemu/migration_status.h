@@ -34,4 +34,8 @@ bool IsMigrationAtRest(const std::string& migration_status);
 // throws.
 void WaitMigrationCompleted(QmpClient& qmp, std::string_view what_failed, std::string_view advice = "");
 
+// Whether QEMU has cleaned up after its last migration, too: it tells "completed" and "failed" before that, and takes
+// no other meanwhile. Where QEMU does not tell (before 6.0), waits 100 ms for it. Throws as QueryMigration does.
+bool IsMigrationGone(QmpClient& qmp);
+
 }  // namespace vmsave

@@ -157,6 +157,12 @@ MultifdReceiver::MultifdReceiver(MultifdSockets sockets, MakeStore make_store)
       make_store_(std::move(make_store)),
       sync_(static_cast<unsigned>(sockets_.channels.size())) {}
 
+std::vector<const FileDescriptor*> MultifdReceiver::sockets() const {
+  std::vector<const FileDescriptor*> all{&sockets_.main};
+  for (const FileDescriptor& channel : sockets_.channels) all.push_back(&channel);
+  return all;
+}
+
 void MultifdReceiver::ReceiveMain(const ChannelContext& context) {
   SocketReader reader(sockets_.main, context.interrupt(), [&context] { context.EndWithOthers(); });
   SocketSource source(reader);

@@ -23,6 +23,9 @@ class MultifdReceiver {
 
   MultifdReceiver(MultifdSockets sockets, MakeStore make_store);
 
+  // All that it receives from.
+  std::vector<const FileDescriptor*> sockets() const;
+
   void ReceiveMain(const ChannelContext& context);
   void ReceiveChannel(unsigned channel, const ChannelContext& context);
 

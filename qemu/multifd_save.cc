@@ -13,7 +13,9 @@ namespace {
 MultifdSockets Connect(MultifdListener& listener, unsigned channels, OutgoingMigration& migration, const SaveJob& job) {
   const QmpClient::Uninterrupted uninterrupted(job.qmp);
   migration.Start(listener.uri());
-  return listener.Accept(channels, Interrupt(), [&migration] { migration.Check(); });
+  MultifdSockets sockets;
+  migration.Receive({}, [&] { sockets = listener.Accept(channels, Interrupt(), [&migration] { migration.Check(); }); });
+  return sockets;
 }
 
 // A thread that watches QEMU, one for the main stream, one for each channel.
@@ -38,13 +40,7 @@ std::unique_ptr<MultifdReceiver> Receive(unsigned channels, OutgoingMigration& m
   auto receiver =
       std::make_unique<MultifdReceiver>(Connect(listener, channels, migration, job),
                                         [&](const StreamContents& contents) { return MakeStore(job, contents); });
-  try {
-    Run(*receiver, channels, migration, job);
-  } catch (const Error& error) {
-    if (error.kind() != ErrorKind::kDamaged) throw;
-    receiver.reset();
-    migration.Explain(error.what());
-  }
+  migration.Receive(receiver->sockets(), [&] { Run(*receiver, channels, migration, job); });
   return receiver;
 }
 

@@ -1,5 +1,6 @@
 #include "qemu/outgoing_migration.h"
 
+#include <errno.h>
 #include <poll.h>
 #include <sys/socket.h>
 
@@ -24,7 +25,6 @@ constexpr auto kEndTimeout = std::chrono::seconds(30);
 constexpr auto kOnceItHangs = std::chrono::seconds(1);
 constexpr std::size_t kPieceBytes = std::size_t{1} << 20;
 constexpr int kPieceTimeoutMs = 50;
-constexpr auto kUnseenCleaning = std::chrono::milliseconds(100);
 
 bool IsSnapshot(const std::set<std::string>& capabilities) {
   return capabilities.contains("background-snapshot");
@@ -34,26 +34,19 @@ bool IsBefore8_1(const QemuVersion& version) {
   return version.major < 8 || (version.major == 8 && version.minor < 1);
 }
 
-// What comes, until nothing more does or it is stopped.
-void ThrowAway(const FileDescriptor& socket, const std::stop_token& stop) {
+// Takes all that comes, until it is stopped.
+void ThrowAway(OutgoingMigration::Sockets sockets, const std::stop_token& stop) {
+  constexpr int kClosed = -1;  // poll(2) passes over it
+  std::vector<pollfd> pollers;
+  for (const FileDescriptor* socket : sockets) pollers.push_back({socket->number(), POLLIN, 0});
   std::vector<std::byte> piece(kPieceBytes);
   while (!stop.stop_requested()) {
-    pollfd poller{socket.number(), POLLIN, 0};
-    const int ready = ::poll(&poller, 1, kPieceTimeoutMs);
-    if (ready > 0 && ::recv(socket.number(), piece.data(), piece.size(), 0) <= 0) return;
-  }
-}
-
-// Whether QEMU still has something of a migration that has ended: until the very end of its cleaning up, the migration
-// is among the instances that could be yanked (QEMU >= 6.0, migration/migration.c, migrate_fd_cleanup).
-bool IsCleanedUp(QmpClient& qmp) {
-  try {
-    const QmpClient::Json instances = qmp.Execute("query-yank");
-    return std::ranges::none_of(
-        instances, [](const QmpClient::Json& instance) { return instance.value("type", "") == "migration"; });
-  } catch (const QmpError&) {
-    std::this_thread::sleep_for(kUnseenCleaning);
-    return true;
+    if (::poll(pollers.data(), pollers.size(), kPieceTimeoutMs) <= 0) continue;
+    for (pollfd& poller : pollers) {
+      if (poller.revents == 0) continue;
+      const ssize_t got = ::recv(poller.fd, piece.data(), piece.size(), MSG_DONTWAIT);
+      if (got == 0 || (got < 0 && errno != EAGAIN && errno != EINTR)) poller.fd = kClosed;
+    }
   }
 }
 
@@ -113,33 +106,49 @@ bool OutgoingMigration::MayEnd() {
   return !must_run_to_its_end_ && qmp_.WaitEvent("RESUME", kFirstPoll);
 }
 
-void OutgoingMigration::GoOnUntilItMayEnd(const FileDescriptor& socket) noexcept {
-  if (!is_snapshot_ || !started_) return;
+void OutgoingMigration::Receive(Sockets sockets, const std::function<void()>& receive) {
   try {
-    const QmpClient::Uninterrupted uninterrupted(qmp_);
-    // On another thread: QEMU may wait for room in the socket, and answers no command until somebody reads.
-    const std::jthread drain([&socket](const std::stop_token& stop) { ThrowAway(socket, stop); });
-    if (IsUnderWay()) settings_.SetParameter("max-bandwidth", kUnlimitedBandwidth);
-    while (!MayEnd()) std::this_thread::sleep_for(kFirstPoll);
-  } catch (const std::exception&) {
-    return;  // QEMU is gone, or hangs; nothing can be done for the guest
+    receive();
+  } catch (const Error& error) {
+    const bool is_broken = error.kind() == ErrorKind::kDamaged;
+    const std::string reason = GiveUp(sockets, is_broken);
+    if (is_broken) throw Error(ErrorKind::kFailed, "cannot receive the guest's migration", error.what(), reason);
+    throw;
+  } catch (...) {
+    GiveUp(sockets, false);
+    throw;
   }
 }
 
-void OutgoingMigration::Explain(std::string_view broken) {
+// Returns why, as far as QEMU knows.
+std::string OutgoingMigration::GiveUp(Sockets sockets, bool is_broken) noexcept {
   std::string reason;
-  const QmpClient::Uninterrupted uninterrupted(qmp_);
+  if (!started_) return reason;
   try {
-    MigrationStatus migration = QueryMigration(qmp_);
-    for (const auto deadline = Clock::now() + kReasonTimeout;
-         !IsMigrationAtRest(migration.status) && Clock::now() < deadline; migration = QueryMigration(qmp_)) {
-      std::this_thread::sleep_for(kFirstPoll);
-    }
-    if (!migration.error.empty()) reason = "QEMU says: " + Printable(migration.error);
-  } catch (const Error&) {
-    reason.clear();  // what came is all that is known
+    // On another thread: QEMU may wait for room in a socket, and answers no command until somebody reads.
+    const std::jthread drain([sockets](const std::stop_token& stop) { ThrowAway(sockets, stop); });
+    const QmpClient::Uninterrupted uninterrupted(qmp_);
+    if (is_broken) reason = AwaitReason();
+    if (is_snapshot_) GoOnUntilItMayEnd();
+    End();
+  } catch (const std::exception&) {
+    return reason;  // QEMU is gone or hangs, or no thread could be had; the destructor tries what is left
   }
-  throw Error(ErrorKind::kFailed, "cannot receive the guest's migration", broken, reason);
+  return reason;
+}
+
+std::string OutgoingMigration::AwaitReason() {
+  MigrationStatus migration = QueryMigration(qmp_);
+  for (const auto deadline = Clock::now() + kReasonTimeout;
+       !IsMigrationAtRest(migration.status) && Clock::now() < deadline; migration = QueryMigration(qmp_)) {
+    std::this_thread::sleep_for(kFirstPoll);
+  }
+  return migration.error.empty() ? "" : "QEMU says: " + Printable(migration.error);
+}
+
+void OutgoingMigration::GoOnUntilItMayEnd() {
+  if (IsUnderWay()) settings_.SetParameter("max-bandwidth", kUnlimitedBandwidth);
+  while (!MayEnd()) std::this_thread::sleep_for(kFirstPoll);
 }
 
 void OutgoingMigration::Check() {
@@ -176,12 +185,13 @@ void OutgoingMigration::SlowDown() {
 // QEMU tells "completed" and "failed" before it cleans up. If its settings changed under that, it would clean up what
 // it does not have and leave what it has: QEMU 7.2 aborts over the channels of a multifd migration, the guest with it.
 void OutgoingMigration::End() noexcept {
+  started_ = false;
   try {
     const QmpClient::Uninterrupted uninterrupted(qmp_);
     if (!completed_ && crashes_when_cancelled_in_full_flight_) SlowDown();
     if (!completed_) qmp_.Execute("migrate_cancel");
     const auto deadline = Clock::now() + kEndTimeout;
-    while (IsUnderWay() || !IsCleanedUp(qmp_)) {
+    while (!IsMigrationGone(qmp_)) {
       if (Clock::now() > deadline) return;
       std::this_thread::sleep_for(kFirstPoll);
     }

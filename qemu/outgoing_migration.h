@@ -5,6 +5,7 @@
 #include <functional>
 #include <optional>
 #include <set>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -44,17 +45,20 @@ class OutgoingMigration {
   // `what_failed`: how the Error begins where QEMU gives up.
   void Start(const std::string& uri, std::string what_failed = "QEMU cannot send the guest");
 
-  // It has failed or been interrupted, and the socket is still open: takes what still comes, and throws it away, until
-  // QEMU can stand its end. Only a background snapshot has to go on for that.
+  // The sockets that QEMU sends it over.
+  using Sockets = std::span<const FileDescriptor* const>;
+
+  // Runs `receive`, which takes all that comes over the sockets. Where it throws, ends the migration at once, while
+  // what still comes is taken and thrown away, and rethrows; Error{kDamaged} becomes Error{kFailed} with the reason
+  // that QEMU has for it, which is waited for.
+  // - QEMU 7.2 may never end a multifd migration whose channels it loses one by one: its migration thread waits for
+  //   those that have gone (migration/multifd.c, multifd_send_sync_main).
+  // A background snapshot has to go on for a while before it is ended:
   // - QEMU < 8.1 takes the write protection off the guest's RAM only where the snapshot runs to its end
   //   (migration/migration.c, bg_migration_completion); the guest would hang at its next write, for good.
   // - QEMU >= 8.1 closes descriptor 0, whatever that is by then, where it ends before writes are tracked, which is
   //   before the guest resumes (migration/ram.c, ram_write_tracking_stop: uffdio_fd is 0 until then).
-  void GoOnUntilItMayEnd(const FileDescriptor& socket) noexcept;
-
-  // What came of it breaks off or makes no sense: throws Error{kFailed} that tells that and what QEMU says. REQUIRES:
-  // Start; the sockets are closed, so that QEMU's end of it has failed or is about to.
-  [[noreturn]] void Explain(std::string_view broken);
+  void Receive(Sockets sockets, const std::function<void()>& receive);
 
   // Throws Error{kFailed} with QEMU's reason where the migration has ended, and not well. REQUIRES: Start.
   void Check();
@@ -66,6 +70,9 @@ class OutgoingMigration {
  private:
   bool IsUnderWay() { return !IsMigrationAtRest(QueryMigrationStatus(qmp_)); }
   bool MayEnd();
+  void GoOnUntilItMayEnd();
+  std::string AwaitReason();
+  std::string GiveUp(Sockets sockets, bool is_broken) noexcept;
   MigrationStatus Look();
   void StopGuestWhenTimeIsUp();
   void End() noexcept;

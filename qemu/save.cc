@@ -39,6 +39,9 @@ void CheckGuestCanBeSaved(QmpClient& qmp, const GuestFacts& guest, LiveMode live
     Refuse(guest, fmt::format("it is being migrated already (status {})", migration),
            "wait for that to end, or cancel it");
   }
+  if (!IsMigrationGone(qmp)) {
+    Refuse(guest, "QEMU does not get its last migration ended", "only a QEMU that was started anew takes another");
+  }
 }
 
 // A guest that stands still is its own snapshot; QEMU before 8.1 would start it (migration/migration.c,
@@ -83,6 +86,19 @@ void CheckSpace(const NewFile& file, ByteCount needed) {
               fmt::format("the guest may need {} MiB there, and {} MiB are free", needed.value() >> 20,
                           available.value() >> 20),
               "free some space, or choose another directory");
+}
+
+// The failure that was seen is not all: QEMU may hang in the migration.
+void TellIfMigrationStays(QmpClient& qmp, const GuestFacts& guest, const std::exception& failure) {
+  try {
+    const QmpClient::Uninterrupted uninterrupted(qmp);
+    if (IsMigrationGone(qmp)) return;
+  } catch (const std::exception&) {
+    return;  // nothing can be told
+  }
+  throw Error(
+      ErrorKind::kFailed, failure.what(), fmt::format("and QEMU does not get its migration of {} ended", guest.name),
+      "the guest goes on, but it cannot be saved or migrated until that has ended, or its QEMU was started anew");
 }
 
 WriteTotals Take(SaveJob& job, const SourceChoice& choice) {
@@ -142,6 +158,7 @@ SaveSummary SaveGuest(QmpClient& qmp, const SaveOptions& options, Progress& prog
     file.Publish();
   } catch (const std::exception& failure) {
     pause.Undo(failure);
+    TellIfMigrationStays(qmp, guest, failure);
     throw;
   }
   pause.Settle(options.after);

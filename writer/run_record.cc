@@ -1,5 +1,9 @@
 #include "writer/run_record.h"
 
+#include <algorithm>
+#include <array>
+#include <vector>
+
 #include "format/save_header.h"
 
 namespace vmsave {

@@ -190,13 +190,13 @@ TEST_P(SecondSaveTest, IsRefusedAndDoesNotDisturbTheFirst) {
   ExpectAllAsBefore();
 }
 
-// A file system of its own for vmsave, where nobody needs to be root for it.
+// A file system of its own for vmsave. Who is not root needs a user namespace for it.
 class FullDiskTest : public SaveFaultTest {
  protected:
   std::vector<std::string> SaveInOwnFileSystem() const {
     const std::string directory = std::filesystem::path(ImagePath()).parent_path().string();
     std::vector<std::string> command{"unshare",
-                                     "-rm",
+                                     kNamespaces,
                                      "sh",
                                      "-c",
                                      R"(mount -t tmpfs -o "size=$1" none "$2" && shift 2 && exec "$@")",
@@ -208,7 +208,12 @@ class FullDiskTest : public SaveFaultTest {
     return command;
   }
 
-  static bool CanMount() { return RunToEnd({"unshare", "-rm", "sh", "-c", "mount -t tmpfs none /tmp"}).status == 0; }
+  static bool CanMount() {
+    return RunToEnd({"unshare", kNamespaces, "sh", "-c", "mount -t tmpfs none /tmp"}).status == 0;
+  }
+
+  static inline const bool kIsRoot = ::geteuid() == 0;
+  static inline const std::string kNamespaces = kIsRoot ? "-m" : "-rm";
 };
 
 INSTANTIATE_TEST_SUITE_P(Ways, FullDiskTest, testing::ValuesIn(AllWays()), NameOfWay);
@@ -222,7 +227,7 @@ void FillUp(const std::filesystem::path& file) {
 
 TEST_P(FullDiskTest, IsToldWithTheFileAndTheGuestGoesOn) {
   if (!CanMount()) GTEST_SKIP() << "no file system can be mounted in a namespace of one's own here";
-  if (GetParam().name.find("Multifd") != std::string::npos) {
+  if (!kIsRoot && GetParam().name.find("Multifd") != std::string::npos) {
     GTEST_SKIP() << "a vmsave in a user namespace of its own cannot tell whether QEMU sees its sockets";
   }
   ProgramRun save(SaveInOwnFileSystem());
@@ -293,6 +298,10 @@ TEST_P(BrokenConnectionTest, IsToldAndTheGuestGoesOn) {
         << outcome.err;
     EXPECT_TRUE(FilesBesideImage().empty());
     EXPECT_EQ(guest_->Status(), "running");
+    // QEMU 7.2 may wait for a channel that it has lost, for good; that is told.
+    const bool hangs = outcome.err.find("QEMU does not get its migration of vm1 ended") != std::string::npos;
+    EXPECT_TRUE(!hangs || (GetParam().qemu == WhichQemu::kOld && count > 1)) << outcome.err;
+    if (hangs) return;
   }
   ExpectAllAsBefore();
 }

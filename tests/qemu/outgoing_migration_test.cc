@@ -101,11 +101,12 @@ TEST(OutgoingMigrationTest, ExplainsABrokenStreamByWhatQemuSays) {
   migration.Start("unix:/nowhere");
 
   try {
-    migration.Explain("channel 1 ends early");
+    migration.Receive({}, [] { throw Error(ErrorKind::kDamaged, "channel 1", "it ends early"); });
     FAIL() << "it did not throw";
   } catch (const Error& error) {
     EXPECT_EQ(error.kind(), ErrorKind::kFailed);
-    EXPECT_STREQ(error.what(), "cannot receive the guest's migration: channel 1 ends early (QEMU says: disk on fire)");
+    EXPECT_STREQ(error.what(),
+                 "cannot receive the guest's migration: channel 1: it ends early (QEMU says: disk on fire)");
   }
 }
 
