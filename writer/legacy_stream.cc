@@ -12,6 +12,7 @@ constexpr std::byte kZeroFill{0};
 
 std::vector<BlockShape> ShapesOf(const std::vector<RamBlock>& blocks) {
   std::vector<BlockShape> shapes;
+  shapes.reserve(blocks.size());
   for (const RamBlock& block : blocks) shapes.push_back({block.name, block.length()});
   return shapes;
 }
