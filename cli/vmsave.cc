@@ -214,23 +214,30 @@ SaveOptions MakeSaveOptions(const Options& options, const Transfer& transfer) {
   return save;
 }
 
-// What the operator who stopped the save wants to know. QEMU tells of it when its guest runs again.
-std::string AsLeftBehind(QmpClient& qmp) {
+// What the operator wants to know of a save that came to nothing.
+bool RunsAgain(QmpClient& qmp) {
   const QmpClient::Uninterrupted uninterrupted(qmp);
   const std::vector<QmpClient::Json> events = qmp.TakeEvents();
-  const bool resumed =
-      std::ranges::any_of(events, [](const QmpClient::Json& event) { return event.value("event", "") == "RESUME"; });
-  return fmt::format("no image was written, and the guest {}", resumed ? "runs again" : "is as it was before");
+  return std::ranges::any_of(events, [](const QmpClient::Json& event) { return event.value("event", "") == "RESUME"; });
 }
 
 SaveSummary SaveQemu(const std::string& socket, const SaveOptions& save, Progress& progress,
                      const Interrupt& interrupt) {
   QmpClient qmp(socket, interrupt);
+  if (const std::string warning = WarningBefore(qmp, save); !warning.empty()) {
+    PrintLine(stderr, "vmsave: warning: " + warning);
+  }
   try {
     return SaveGuest(qmp, save, progress, interrupt);
   } catch (const Error& error) {
-    if (error.kind() != ErrorKind::kInterrupted) throw;
-    throw Error(ErrorKind::kInterrupted, "stopped", "interrupted by the operator", AsLeftBehind(qmp));
+    const bool runs_again = RunsAgain(qmp);
+    if (error.kind() != ErrorKind::kInterrupted) {
+      if (runs_again) PrintLine(stderr, "vmsave: no image was written, and the guest runs again");
+      throw;
+    }
+    throw Error(
+        ErrorKind::kInterrupted, "stopped", "interrupted by the operator",
+        fmt::format("no image was written, and the guest {}", runs_again ? "runs again" : "is as it was before"));
   }
 }
 

@@ -48,7 +48,7 @@ FileDescriptor OpenDirectoryOf(const std::string& path) {
 }
 
 void RequireRegularFile(const std::string& path, mode_t mode) {
-  constexpr std::string_view kAdvice = "version 3 needs a seekable regular file";
+  constexpr std::string_view kAdvice = "an image is a regular file";
   switch (mode & S_IFMT) {
     case S_IFREG:
       return;

@@ -50,7 +50,9 @@ class GuestPause::Command {
 void GuestPause::Stop() {
   const Command command(qmp_);
   // Asked again: it may have stopped by itself meanwhile.
-  was_running_ = QueryStatus(qmp_) == "running";
+  const std::string status = QueryStatus(qmp_);
+  if (IsStoppedByMigration(status)) return;
+  was_running_ = status == "running";
   if (!was_running_) return;
   stopped_ = true;  // also where no answer comes
   qmp_.Execute("stop");
@@ -69,8 +71,9 @@ void GuestPause::Resume() {
 }
 
 void GuestPause::Undo(const std::exception& failure) {
-  const Command command(qmp_);
+  const QmpClient::Uninterrupted uninterrupted(qmp_);
   try {
+    if (stopped_) Resume();
     QueryStatus(qmp_);  // also where nothing is to be undone: a QEMU that has ended explains every other failure
     Resume();
   } catch (const std::exception& undo_failure) {

@@ -12,8 +12,8 @@ namespace vmsave {
 // What becomes of the guest once the image is complete.
 enum class AfterSave { kQuit, kPause, kResume };
 
-// None of its commands gives way to an interrupt, and each waits 10 minutes for QEMU, which waits for the guest's
-// disks: whether the guest runs must be known.
+// None of its commands gives way to an interrupt, and those that stop or resume the guest wait 10 minutes for QEMU,
+// which waits for the guest's disks: whether the guest runs must be known.
 class GuestPause {
  public:
   // Looks whether the guest runs. `name` is for messages.

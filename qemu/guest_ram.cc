@@ -95,11 +95,18 @@ class BackendMapper {
     std::vector<Place> places;
     places.reserve(backends.size());
     for (const MemoryBackend& backend : backends) places.push_back(FindSharedPlace(backend));
-    if (access_ == Access::kReadWrite) RefuseIfInUse(places);
     std::vector<MappedBackend> mapped;
     mapped.reserve(places.size());
     for (const Place& place : places) mapped.push_back(MapAsQemuDoes(place));
     return mapped;
+  }
+
+  void CheckUnused(const std::vector<MemoryBackend>& backends) {
+    std::vector<Place> places;
+    for (const MemoryBackend& backend : backends) {
+      if (std::optional<Place> place = FindIfShared(backend)) places.push_back(*std::move(place));
+    }
+    if (!places.empty()) RefuseIfInUse(places);
   }
 
  private:
@@ -117,6 +124,7 @@ class BackendMapper {
 
   Place FindPlace(const MemoryBackend& backend);
   Place FindSharedPlace(const MemoryBackend& backend);
+  std::optional<Place> FindIfShared(const MemoryBackend& backend);
   void RefuseIfInUse(const std::vector<Place>& places) const;
   void RefuseIfUsedBy(const std::string& process, const std::vector<Place>& places) const;
   MappedBackend MapAsQemuDoes(const Place& place) const;
@@ -163,6 +171,16 @@ BackendMapper::Place BackendMapper::FindSharedPlace(const MemoryBackend& backend
   return place;
 }
 
+std::optional<BackendMapper::Place> BackendMapper::FindIfShared(const MemoryBackend& backend) {
+  if (!backend.shared) return std::nullopt;
+  try {
+    return FindSharedPlace(backend);
+  } catch (const Error& error) {
+    if (error.kind() == ErrorKind::kInterrupted) throw;
+    return std::nullopt;
+  }
+}
+
 // A guest that still runs in this memory would be overwritten.
 void BackendMapper::RefuseIfInUse(const std::vector<Place>& places) const {
   for (const auto& entry : std::filesystem::directory_iterator("/proc")) {
@@ -178,7 +196,7 @@ void BackendMapper::RefuseIfUsedBy(const std::string& process, const std::vector
     const auto used = [&mapping](const Place& place) { return mapping.shared && mapping.SameFile(place.mapping); };
     const auto place = std::ranges::find_if(places, used);
     if (place == places.end()) continue;
-    throw Error(ErrorKind::kDamaged,
+    throw Error(ErrorKind::kFailed,
                 fmt::format("cannot restore into RAM {} of the guest at {}", place->backend.id, qmp_.socket_path()),
                 fmt::format("process {} uses {} too", process, place->mapping.path),
                 "end the guest that still runs there, or give QEMU another mem-path");
@@ -274,6 +292,10 @@ std::string WhyNotShared(const std::vector<MemoryBackend>& backends) {
 std::vector<MappedBackend> MapBackends(QmpClient& qmp, const std::vector<MemoryBackend>& backends,
                                        MemoryMapping::Access access) {
   return BackendMapper(qmp, access).Map(backends);
+}
+
+void RefuseMemoryInUse(QmpClient& qmp, const std::vector<MemoryBackend>& backends) {
+  BackendMapper(qmp, MemoryMapping::Access::kReadWrite).CheckUnused(backends);
 }
 
 }  // namespace vmsave

@@ -40,9 +40,12 @@ std::string WhyNotShared(const std::vector<MemoryBackend>& backends);
 // descriptor of QEMU with that file (/proc/PID/fd) is opened anew. What was opened is proved to be that file: our own
 // mapping of it must show the same device and inode in /proc/self/maps. Only a mapping that QEMU itself shares, and for
 // kReadWrite may write, is accepted, so that a guest that took over its QEMU gains nothing from our permissions.
-// For kReadWrite, memory that any other process has mapped as well is refused: Error{kDamaged}.
 // Throws Error{kFailed}: names the backend, why, and what to do (run as the user of QEMU, or as root).
 std::vector<MappedBackend> MapBackends(QmpClient& qmp, const std::vector<MemoryBackend>& backends,
                                        MemoryMapping::Access access);
+
+// Before a guest is restored there, whichever way: throws Error{kFailed} where any other process has the memory of a
+// shared backend mapped as well, since a guest may still run in it. What cannot be told from here is passed over.
+void RefuseMemoryInUse(QmpClient& qmp, const std::vector<MemoryBackend>& backends);
 
 }  // namespace vmsave

@@ -26,22 +26,30 @@ std::vector<Capability> Query(QmpClient& qmp) {
 MigrationSettings::MigrationSettings(QmpClient& qmp, const std::set<std::string>& capabilities_on, OnFailure on_failure)
     : qmp_(qmp), on_failure_(on_failure) {
   parameters_ = qmp.Execute("query-migrate-parameters");
+  try {
+    // First: with mapped-ram on, QEMU takes no parameters while one of these is set.
+    SetParameterIfKnown("tls-creds", "");
+    SetParameterIfKnown("multifd-compression", "none");
+    SetParameterIfKnown("mode", "normal");
+    SetCapabilities(capabilities_on);
+  } catch (...) {
+    PutBack();
+    throw;
+  }
+}
+
+void MigrationSettings::SetCapabilities(const std::set<std::string>& capabilities_on) {
   QmpClient::Json wanted = QmpClient::Json::array();
   for (const std::string& name : capabilities_on) wanted.push_back({{"capability", name}, {"state", true}});
-  for (const Capability& capability : Query(qmp)) {
+  for (const Capability& capability : Query(qmp_)) {
     const bool want_on = capabilities_on.contains(capability.name);
     if (capability.on != want_on && capability.name != kHarmless) {
       old_capabilities_.push_back({{"capability", capability.name}, {"state", capability.on}});
       if (!want_on) wanted.push_back({{"capability", capability.name}, {"state", false}});
     }
   }
-  try {
-    const QmpClient::Uninterrupted uninterrupted(qmp);
-    qmp.Execute("migrate-set-capabilities", {{"capabilities", wanted}});
-  } catch (...) {
-    PutBack();
-    throw;
-  }
+  const QmpClient::Uninterrupted uninterrupted(qmp_);
+  qmp_.Execute("migrate-set-capabilities", {{"capabilities", wanted}});
 }
 
 MigrationSettings::~MigrationSettings() {

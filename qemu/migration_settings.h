@@ -15,8 +15,8 @@ enum class OnFailure { kPutBack, kLeave };
 // The destructor puts everything back; what QEMU then refuses (it may be gone) is passed over.
 class MigrationSettings {
  public:
-  // Turns exactly the named capabilities on and all others off, except those that say nothing about the stream. Throws
-  // where QEMU does not have one of them.
+  // Turns exactly the named capabilities on and all others off, except those that say nothing about the stream; and TLS
+  // and compression off, with mode "normal". Throws where QEMU does not have one of the capabilities.
   MigrationSettings(QmpClient& qmp, const std::set<std::string>& capabilities_on, OnFailure on_failure);
   MigrationSettings(const MigrationSettings&) = delete;
   MigrationSettings& operator=(const MigrationSettings&) = delete;
@@ -29,6 +29,7 @@ class MigrationSettings {
   void SetParameterIfKnown(const std::string& name, const QmpClient::Json& value);
 
  private:
+  void SetCapabilities(const std::set<std::string>& capabilities_on);
   void Set(const std::string& name, const QmpClient::Json& value);
   bool FailedSinceMade() const { return std::uncaught_exceptions() > exceptions_; }
   void PutBack() noexcept;

@@ -1,7 +1,6 @@
 #include "qemu/multifd_sockets.h"
 
 #include <fmt/format.h>
-#include <poll.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 
@@ -57,11 +56,6 @@ FileDescriptor Listen(const std::string& path) {
   return listener;
 }
 
-bool IsClosedByPeer(const FileDescriptor& connection) {
-  pollfd poller{connection.number(), POLLRDHUP, 0};
-  return ::poll(&poller, 1, 0) > 0;
-}
-
 // The four bytes that tell a main stream from a channel. They stay unread.
 std::uint32_t PeekMagic(const FileDescriptor& connection, const Interrupt& interrupt, const Check& check) {
   constexpr int kNoDescriptor = -1;
@@ -92,17 +86,14 @@ MultifdSockets MultifdListener::Accept(unsigned channels, const Interrupt& inter
   // All first: QEMU may send nothing on one before it has made the others.
   const Check until_made =
       Until(Clock::now() + patience_, check, "QEMU does not make all the connections that it should");
-  std::vector<FileDescriptor> connections;
-  connections.reserve(channels + 1);
-  while (connections.size() < channels + 1) connections.push_back(AcceptOne(interrupt, until_made));
+  while (connections_.size() < channels + 1) connections_.push_back(AcceptOne(interrupt, until_made));
 
   const Check until_said = Until(Clock::now() + patience_, check, "QEMU made a connection and does not say for what");
-  MultifdSockets sockets;
-  sockets.channels.resize(channels);
-  for (FileDescriptor& connection : connections) {
+  sockets_.channels.resize(channels);
+  for (FileDescriptor& connection : connections_) {
     if (PeekMagic(connection, interrupt, until_said) == kStreamMagic) {
-      if (sockets.main.valid()) throw Error(ErrorKind::kDamaged, kCannotReceive, "there are two main streams");
-      sockets.main = std::move(connection).Renamed("the guest's migration stream");
+      if (sockets_.main.valid()) throw Error(ErrorKind::kDamaged, kCannotReceive, "there are two main streams");
+      sockets_.main = std::move(connection).Renamed("the guest's migration stream");
       continue;
     }
     std::array<std::byte, kMultifdHelloBytes> bytes{};
@@ -112,12 +103,12 @@ MultifdSockets MultifdListener::Accept(unsigned channels, const Interrupt& inter
       throw Error(ErrorKind::kDamaged, kCannotReceive,
                   fmt::format("multifd channel {} is not one of 0 to {}", number, channels - 1));
     }
-    if (sockets.channels[number].valid()) {
+    if (sockets_.channels[number].valid()) {
       throw Error(ErrorKind::kDamaged, kCannotReceive, fmt::format("multifd channel {} comes twice", number));
     }
-    sockets.channels[number] = std::move(connection).Renamed(fmt::format("multifd channel {}", number));
+    sockets_.channels[number] = std::move(connection).Renamed(fmt::format("multifd channel {}", number));
   }
-  return sockets;  // one more than there are channels, and none comes twice: the main stream is there
+  return std::move(sockets_);  // one more than there are channels, and none comes twice: the main stream is there
 }
 
 FileDescriptor MultifdListener::AcceptOne(const Interrupt& interrupt, const Check& check) {

@@ -28,7 +28,7 @@ class MultifdListener {
   // start with a hello, in any order. `check` is called now and then; what it throws ends the waiting. Throws
   // Error{kFailed} that advises another way: `check` has thrown one, a connection is missing or says nothing, another
   // process made one; Error{kDamaged}: a second main stream, a channel that is no channel, is out of range or comes
-  // twice.
+  // twice. Connections that were made stay open then, as long as this lives. Once.
   MultifdSockets Accept(unsigned channels, const Interrupt& interrupt, const std::function<void()>& check);
 
  private:
@@ -39,6 +39,8 @@ class MultifdListener {
   std::chrono::milliseconds patience_;
   QemuDirectory directory_;
   FileDescriptor socket_;
+  std::vector<FileDescriptor> connections_;  // that wait for their place in sockets_
+  MultifdSockets sockets_;
 };
 
 }  // namespace vmsave

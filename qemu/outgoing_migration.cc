@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "format/qemu_stream.h"
+#include "qemu/socket_source.h"
 
 namespace vmsave {
 namespace {
@@ -50,6 +51,15 @@ void ThrowAway(OutgoingMigration::Sockets sockets, const std::stop_token& stop) 
   }
 }
 
+// What makes an end easier, but need not be had.
+void Try(const std::function<void()>& preparation) {
+  try {
+    preparation();
+  } catch (const QmpError&) {
+    return;
+  }
+}
+
 std::set<std::string> WithAutoConverge(std::set<std::string> capabilities, const MigrationLimits& limits) {
   if (limits.auto_converge) capabilities.insert("auto-converge");
   return capabilities;
@@ -69,9 +79,6 @@ OutgoingMigration::OutgoingMigration(QmpClient& qmp, const std::set<std::string>
   settings_.SetParameter("max-bandwidth",
                          limits.bandwidth ? static_cast<std::int64_t>(limits.bandwidth->value()) : kUnlimitedBandwidth);
   if (limits.downtime) settings_.SetParameter("downtime-limit", limits.downtime->count());
-  settings_.SetParameterIfKnown("tls-creds", "");
-  settings_.SetParameterIfKnown("multifd-compression", "none");
-  settings_.SetParameterIfKnown("mode", "normal");
 }
 
 OutgoingMigration::~OutgoingMigration() {
@@ -125,10 +132,13 @@ std::string OutgoingMigration::GiveUp(Sockets sockets, bool is_broken) noexcept 
   std::string reason;
   if (!started_) return reason;
   try {
+    const bool has_reason =
+        is_broken && std::ranges::any_of(sockets, IsClosedByPeer,
+                                         [](const FileDescriptor* socket) -> const FileDescriptor& { return *socket; });
     // On another thread: QEMU may wait for room in a socket, and answers no command until somebody reads.
     const std::jthread drain([sockets](const std::stop_token& stop) { ThrowAway(sockets, stop); });
     const QmpClient::Uninterrupted uninterrupted(qmp_);
-    if (is_broken) reason = AwaitReason();
+    if (has_reason) reason = AwaitReason();
     if (is_snapshot_) GoOnUntilItMayEnd();
     End();
   } catch (const std::exception&) {
@@ -147,7 +157,7 @@ std::string OutgoingMigration::AwaitReason() {
 }
 
 void OutgoingMigration::GoOnUntilItMayEnd() {
-  if (IsUnderWay()) settings_.SetParameter("max-bandwidth", kUnlimitedBandwidth);
+  Try([this] { settings_.SetParameter("max-bandwidth", kUnlimitedBandwidth); });
   while (!MayEnd()) std::this_thread::sleep_for(kFirstPoll);
 }
 
@@ -188,7 +198,7 @@ void OutgoingMigration::End() noexcept {
   started_ = false;
   try {
     const QmpClient::Uninterrupted uninterrupted(qmp_);
-    if (!completed_ && crashes_when_cancelled_in_full_flight_) SlowDown();
+    if (!completed_ && crashes_when_cancelled_in_full_flight_) Try([this] { SlowDown(); });
     if (!completed_) qmp_.Execute("migrate_cancel");
     const auto deadline = Clock::now() + kEndTimeout;
     while (!IsMigrationGone(qmp_)) {

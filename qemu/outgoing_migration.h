@@ -28,7 +28,8 @@ struct MigrationLimits {
 // Sets up what every migration to us needs: nothing but the named capabilities, no TLS, no compression. The destructor
 // cancels a migration that has not completed, waits until QEMU has cleaned up after it, and puts all settings back;
 // where QEMU does not get it ended, that is tried all the same. A QEMU that answers nothing for 30 s there is given a
-// second for each further command. Destroy the sockets first: a QEMU that waits for room in one answers no command.
+// second for each further command that is none of GuestPause's. Where `receive` was not given to Receive, destroy the
+// sockets first: a QEMU that waits for room in one answers no command.
 // REQUIRES: no migration is under way. One thread's at a time.
 class OutgoingMigration {
  public:
@@ -49,8 +50,8 @@ class OutgoingMigration {
   using Sockets = std::span<const FileDescriptor* const>;
 
   // Runs `receive`, which takes all that comes over the sockets. Where it throws, ends the migration at once, while
-  // what still comes is taken and thrown away, and rethrows; Error{kDamaged} becomes Error{kFailed} with the reason
-  // that QEMU has for it, which is waited for.
+  // what still comes is taken and thrown away, and rethrows; Error{kDamaged} becomes Error{kFailed}, with QEMU's reason
+  // where QEMU has closed a connection.
   // - QEMU 7.2 may never end a multifd migration whose channels it loses one by one: its migration thread waits for
   //   those that have gone (migration/multifd.c, multifd_send_sync_main).
   // A background snapshot has to go on for a while before it is ended:

@@ -33,6 +33,7 @@ class Chooser {
       : qmp_(qmp), image_(image), wish_(wish), interrupt_(interrupt), backends_(QueryMemoryBackends(qmp)) {}
 
   WayChoice Choose() {
+    RefuseMemoryInUse(qmp_, backends_);
     if (wish_.way) {
       ChooseWished();
     } else {

@@ -43,6 +43,9 @@ struct SaveSummary {
 // is written. A guest that was paused stays paused, though QEMU may call that "postmigrate" then. Throws Error.
 SaveSummary SaveGuest(QmpClient& qmp, const SaveOptions& options, Progress& progress, const Interrupt& interrupt);
 
+// What the operator is to know before such a save of this guest; empty where there is nothing. Changes nothing.
+std::string WarningBefore(QmpClient& qmp, const SaveOptions& options);
+
 // Writes a guest that is in memory already.
 SaveSummary SaveImage(const GuestImage& guest, const std::string& name, const SaveOptions& options, Progress& progress,
                       const Interrupt& interrupt);

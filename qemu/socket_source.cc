@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 #include <limits.h>
+#include <poll.h>
 #include <sys/socket.h>
 
 #include <algorithm>
@@ -71,6 +72,11 @@ std::size_t SocketReader::Receive(std::span<const iovec> pieces) {
 
 void SocketReader::EndsEarly() const {
   throw Error(ErrorKind::kDamaged, fmt::format("cannot read {}", name()), "it ends early");
+}
+
+bool IsClosedByPeer(const FileDescriptor& socket) {
+  pollfd poller{socket.number(), POLLRDHUP, 0};
+  return ::poll(&poller, 1, 0) > 0;
 }
 
 SocketSource::SocketSource(SocketReader& reader) : reader_(reader), buffer_(kBufferBytes) {}

@@ -45,6 +45,9 @@ class SocketReader {
   std::vector<iovec> rest_;
 };
 
+// Whether the other side sends nothing more than what is there already.
+bool IsClosedByPeer(const FileDescriptor& socket);
+
 // A stream's bytes from a socket, through a buffer.
 class SocketSource : public ByteSource {
  public:

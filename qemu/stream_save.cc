@@ -96,14 +96,15 @@ WriteTotals RecordVersion2(SaveJob& job) {
   writer.Append(EncodeBeforeStream(job.description, job.was_running));
   PageCensus census;
   std::vector<std::byte> device_state;
+  ByteCount length;
   Receive(job, [&](SocketReader& reader) {
     RecordedSource source(reader, writer);
     ReadStreamUpToDevices(source, census);
     device_state = ReadDeviceState(source);
+    length = writer.position() - FileOffset{0};
+    writer.Finish();  // on the thread that began the writes: what a thread leaves in flight may end with it
   });
   job.release(device_state);
-  const ByteCount length = writer.position() - FileOffset{0};
-  writer.Finish();
   CompleteImage(job.file, job.progress);
   return CountTotals(census.present(), length);
 }

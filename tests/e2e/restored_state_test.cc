@@ -143,7 +143,12 @@ TEST_P(RestoredMemoryTest, MemoryOfAGuestThatStillRunsIsNotTouched) {
     const std::size_t at = argument.find(restored_->ram_path());
     if (at != std::string::npos) argument.replace(at, restored_->ram_path().size(), saved_->ram_path());
   }
-  EXPECT_TRUE(Refused(RunToEnd(command), 3, "end the guest that still runs there"));
+  for (const std::string via : {"auto", "memory", "multifd", "stream"}) {
+    SCOPED_TRACE(via);
+    std::vector<std::string> restore = command;
+    restore.insert(restore.begin() + 1, {"--via", via});
+    EXPECT_TRUE(Refused(RunToEnd(restore), 1, "end the guest that still runs there"));
+  }
 
   EXPECT_TRUE(GoesOn(*saved_));
 }

@@ -179,7 +179,7 @@ TEST_F(NewFileTest, DirectoryIsRefused) {
 TEST_F(NewFileTest, PipeIsRefused) {
   ASSERT_EQ(::mkfifo(Target().c_str(), 0600), 0);
   EXPECT_EQ(ErrorOfCreating(Target()),
-            "cannot create " + Target() + ": it is a pipe (version 3 needs a seekable regular file)");
+            "cannot create " + Target() + ": it is a pipe (an image is a regular file)");
 }
 
 TEST_F(NewFileTest, SocketIsRefused) {
@@ -191,12 +191,12 @@ TEST_F(NewFileTest, SocketIsRefused) {
     if (::bind(socket.number(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) return "cannot bind";
     return ErrorOfCreating("vm1.sav");
   });
-  EXPECT_EQ(said, "cannot create vm1.sav: it is a socket (version 3 needs a seekable regular file)");
+  EXPECT_EQ(said, "cannot create vm1.sav: it is a socket (an image is a regular file)");
 }
 
 TEST_F(NewFileTest, DeviceIsRefused) {
   EXPECT_EQ(ErrorOfCreating("/dev/null"),
-            "cannot create /dev/null: it is a device (version 3 needs a seekable regular file)");
+            "cannot create /dev/null: it is a device (an image is a regular file)");
 }
 
 TEST_F(NewFileTest, MissingDirectoryIsNamed) {

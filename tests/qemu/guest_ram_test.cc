@@ -224,11 +224,11 @@ TEST_P(GuestRamTest, MapsForReadingOnly) {
   EXPECT_EQ(::fcntl(for_reading.at("pc.ram").file.number(), F_GETFL) & O_ACCMODE, O_RDONLY);
 }
 
-TEST_P(GuestRamTest, RefusesToWriteWhereAnotherGuestHasOneOfItsBackends) {
+TEST_P(GuestRamTest, RefusesToRestoreWhereAnotherGuestHasOneOfItsBackends) {
   const std::string file = "memory-backend-file,mem-path=" + directory_.Path("ram");
   Guest guest(executable_, TwoNodes("memory-backend-memfd", file));
   const Guest other(executable_, OneBackend(file));
-  const std::string message = MessageOf([&] { guest.Map(Access::kReadWrite); });
+  const std::string message = MessageOf([&] { RefuseMemoryInUse(guest.qmp(), QueryMemoryBackends(guest.qmp())); });
   EXPECT_NE(message.find("RAM m1 of the guest"), std::string::npos) << message;
   EXPECT_NE(message.find(fmt::format("process {} uses", other.qemu().pid())), std::string::npos) << message;
   EXPECT_EQ(guest.Map(Access::kRead).size(), 2U);

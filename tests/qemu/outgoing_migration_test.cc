@@ -1,7 +1,10 @@
 #include "qemu/outgoing_migration.h"
 
 #include <gtest/gtest.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
+#include <array>
 #include <map>
 #include <mutex>
 
@@ -99,9 +102,13 @@ TEST(OutgoingMigrationTest, ExplainsABrokenStreamByWhatQemuSays) {
        {"query-yank", {kNothingListed}}}));
   OutgoingMigration migration(qemu.qmp(), {"multifd"}, {});
   migration.Start("unix:/nowhere");
+  std::array<int, 2> ends{};
+  ASSERT_EQ(::socketpair(AF_UNIX, SOCK_STREAM, 0, ends.data()), 0);
+  const FileDescriptor socket(ends[0], "channel 1");
+  ::close(ends[1]);
 
   try {
-    migration.Receive({}, [] { throw Error(ErrorKind::kDamaged, "channel 1", "it ends early"); });
+    migration.Receive(std::array{&socket}, [] { throw Error(ErrorKind::kDamaged, "channel 1", "it ends early"); });
     FAIL() << "it did not throw";
   } catch (const Error& error) {
     EXPECT_EQ(error.kind(), ErrorKind::kFailed);
