@@ -136,9 +136,10 @@ class Chooser {
 
 bool MayHoldData(const MemoryBackend& backend) {
   if (backend.path.empty()) return false;
-  std::error_code error;
-  if (std::filesystem::is_directory(backend.path, error)) return false;  // where QEMU has made a file of its own
-  if (error) return true;
+  std::error_code ignored;
+  const std::filesystem::file_type type = std::filesystem::status(backend.path, ignored).type();
+  if (type == std::filesystem::file_type::directory) return false;  // where QEMU has made a file of its own
+  if (type != std::filesystem::file_type::regular) return true;     // a device (DAX) shows neither length nor holes
   try {
     const FileDescriptor file = OpenFile(backend.path, O_RDONLY | O_NONBLOCK);
     return NextData(file, FileOffset{0}, FileOffset{FileLength(file).value()}).has_value();

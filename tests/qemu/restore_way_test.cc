@@ -43,5 +43,10 @@ TEST_F(BackendThatMayHoldDataTest, WhatCannotBeLookedAtMay) {
   EXPECT_TRUE(MayHold(scratch_.Path(std::string(300, 'a'))));
 }
 
+// Its length is 0, as far as one can see.
+TEST_F(BackendThatMayHoldDataTest, DeviceMay) {
+  EXPECT_TRUE(MayHold("/dev/null"));
+}
+
 }  // namespace
 }  // namespace vmsave
