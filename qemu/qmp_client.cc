@@ -45,14 +45,14 @@ bool QmpClient::TryGreeting(std::chrono::milliseconds timeout, Clock::time_point
   }
 }
 
-// An answer to a client that was cut off in the middle of a command may come in front of the greeting.
+// An answer to a client that was cut off in the middle of a command may come in front of the greeting, which has no id.
 void QmpClient::ReadGreeting(std::chrono::milliseconds timeout) {
   const std::string what_failed = fmt::format("cannot talk to the guest at {}", socket_path_);
   const Clock::time_point deadline = DeadlineIn(timeout);
   Json message;
   do {
     message = ParseQmp(ReadGreetingLine(deadline, timeout, what_failed));
-  } while (message.is_object() && message.contains("id") && message.contains("return"));
+  } while (message.is_object() && message.contains("id") && !connection_.TimeIsUp(deadline));
   const std::optional<QemuVersion> version = GreetingVersion(message);
   if (!version) {
     throw Error(ErrorKind::kFailed, what_failed, "it is not a QMP socket: its greeting is not that of QMP",
@@ -98,7 +98,7 @@ std::string QmpClient::ExecuteHmp(const std::string& command_line) {
 
 std::vector<Json> QmpClient::TakeEvents() {
   const std::string what_failed = fmt::format("cannot read events of the guest at {}", socket_path_);
-  while (ReadMessage(Clock::now(), what_failed)) {
+  for (std::size_t read = 0; read < kMaxEvents && ReadMessage(Clock::now(), what_failed); ++read) {
   }
   std::vector<Json> events(std::make_move_iterator(events_.begin()), std::make_move_iterator(events_.end()));
   events_.clear();
@@ -112,6 +112,7 @@ bool QmpClient::WaitEvent(const std::string& name, std::chrono::milliseconds tim
   if (std::any_of(events_.begin(), events_.end(), has_name)) return true;
   while (const std::optional<Json> message = ReadMessage(deadline, what_failed)) {
     if (message->is_null() && has_name(events_.back())) return true;
+    if (connection_.TimeIsUp(deadline)) break;
   }
   if (closed()) throw QmpClosedError(what_failed);
   return false;
@@ -120,7 +121,7 @@ bool QmpClient::WaitEvent(const std::string& name, std::chrono::milliseconds tim
 bool QmpClient::WaitClosed(std::chrono::milliseconds timeout) {
   const std::string what_failed = fmt::format("cannot wait for the end of the guest at {}", socket_path_);
   const Clock::time_point deadline = DeadlineIn(timeout);
-  while (ReadMessage(deadline, what_failed)) {
+  while (ReadMessage(deadline, what_failed) && !connection_.TimeIsUp(deadline)) {
   }
   return closed();
 }
@@ -129,6 +130,7 @@ bool QmpClient::WaitClosed(std::chrono::milliseconds timeout) {
 Json QmpClient::ReadReplyTo(std::uint64_t id, Clock::time_point deadline, const std::string& what_failed) {
   while (std::optional<Json> message = ReadMessage(deadline, what_failed)) {
     if (!message->is_null() && IsReplyTo(id, *message, what_failed)) return *std::move(message);
+    if (connection_.TimeIsUp(deadline)) break;
   }
   if (closed()) throw QmpClosedError(what_failed);
   throw Error(ErrorKind::kFailed, what_failed, fmt::format("no answer within {} ms", timeout_.count()),

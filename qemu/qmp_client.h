@@ -84,7 +84,7 @@ class QmpClient {
   };
 
   // Events since the last call, in order, as QEMU sent them; those that have arrived but were not read yet included.
-  // At most the newest 1024 are kept: a guest can cause any number.
+  // At most the newest 1024 are kept, and at most 1024 are read by one call: a guest can cause any number.
   std::vector<Json> TakeEvents();
 
   // Waits until an event of that name has come. It stays there for TakeEvents, and one that waits there already counts:

@@ -135,11 +135,19 @@ void QmpConnection::Send(std::string_view line, int descriptor, std::chrono::mil
 }
 
 std::optional<std::string> QmpConnection::ReadLine(Clock::time_point deadline, const Interrupt* interrupt) {
-  while (true) {
-    if (std::optional<std::string> line = TakeLine()) return line;
-    if (closed_ || !WaitSocket(POLLIN, deadline, interrupt)) return std::nullopt;
+  std::optional<std::string> line = TakeLine();
+  bool late = false;
+  while (!line && !closed_ && !late) {
+    late = Clock::now() >= deadline;
+    if (!WaitSocket(POLLIN, deadline, interrupt)) break;
     Receive();
+    line = TakeLine();
   }
+  return line;
+}
+
+bool QmpConnection::TimeIsUp(Clock::time_point deadline) const {
+  return Clock::now() >= deadline && received_.find('\n', searched_) == std::string::npos;
 }
 
 bool QmpConnection::WaitSocket(short events, Clock::time_point deadline, const Interrupt* interrupt) const {

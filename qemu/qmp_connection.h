@@ -39,9 +39,13 @@ class QmpConnection {
   void Send(std::string_view line, int descriptor, std::chrono::milliseconds timeout, std::string_view what_failed);
 
   // The next line, without its end. Nothing where none has come until the deadline, or none will come any more
-  // (closed()). Gives way to `interrupt` where there is one. Throws Error{kFailed} for a line of more than 16 MiB,
-  // after which the connection counts as closed.
+  // (closed()). Past the deadline it looks once more at what has come. Gives way to `interrupt` where there is one.
+  // Throws Error{kFailed} for a line of more than 16 MiB, after which the connection counts as closed.
   std::optional<std::string> ReadLine(Clock::time_point deadline, const Interrupt* interrupt);
+
+  // Whether it is past the deadline, and no whole line is left of what was received. Who passes over lines asks this
+  // for each of them: ReadLine alone would give one after the other for as long as they come.
+  bool TimeIsUp(Clock::time_point deadline) const;
 
   // What has come of the next line.
   std::string_view begun_line() const { return received_; }

@@ -269,6 +269,19 @@ TEST_F(QmpClientTest, PassesOverTheAnswerToAClientBefore) {
   EXPECT_EQ(client.Execute("query-status"), 2);
 }
 
+TEST_F(QmpClientTest, PassesOverAnswersToAClientBeforeInFrontOfTheGreeting) {
+  for (const std::string late : {R"({"return": {}, "id": 99})"
+                                 "\n",
+                                 R"({"id": "x", "error": {"class": "GenericError", "desc": "no"}})"
+                                 "\n"}) {
+    const ScriptedPeer peer([&late](Connection& c) {
+      c.Say(late);
+      c.Welcome();
+    });
+    EXPECT_EQ(ConnectMessage(peer.path()), "");
+  }
+}
+
 TEST_F(QmpClientTest, RefusesALineWithoutEnd) {
   const ScriptedPeer peer([](Connection& c) {
     c.Welcome();
