@@ -63,6 +63,10 @@ class Restore {
     if (summary_.way == RestoreWay::kStream) LoadAsStream();
   }
 
+  // A QEMU without -S would start a guest that ran when it was saved, as soon as it has it. While QEMU waits for a
+  // guest this stops nothing yet (monitor/qmp-cmds.c).
+  void HoldGuest() { qmp_.Execute("stop"); }
+
   // A QEMU that ends in the middle shows itself as one failure or another; its own message tells the reason.
   void LoadOrTellThatQemuEnded() {
     try {
@@ -107,6 +111,7 @@ class Restore {
   }
 
   void LoadOverMultifd() {
+    HoldGuest();
     choice_.multifd->Connect(guest_uuid_);
     MultifdTarget target = choice_.multifd->target();
     target.zero_blocks = choice_.zero_blocks;
@@ -121,6 +126,7 @@ class Restore {
   void SendOverChannel(const Send& send) {
     const MigrationSettings settings(qmp_, {}, OnFailure::kLeave);
     MigrationChannel channel(qmp_);
+    HoldGuest();
     qmp_.Execute("migrate-incoming", {{"uri", channel.uri()}});
     SocketSink sink(channel.socket(), interrupt_);
     send(sink);
@@ -138,6 +144,7 @@ class Restore {
       settings.SetParameter("direct-io", true);
     }
     progress_.Begin("QEMU is loading", ByteCount{0});
+    HoldGuest();
     qmp_.Execute("migrate-incoming",
                  {{"uri", fmt::format("file:{},offset={}", descriptors.path(), image_.stream_start().value())}});
     WaitLoaded(qmp_);

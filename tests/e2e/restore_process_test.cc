@@ -17,8 +17,10 @@ class RestoreProcessTest : public EachQemuTest {
     restored_ = std::make_unique<Guest>(files_, "restored", shape_);
     restored_->PrintTo(*saved_);
     saved_->Boot();
-    ASSERT_TRUE(Succeeded(Save(*saved_, {"--image-version", "3"})));
+    ASSERT_TRUE(Succeeded(Save(*saved_, SaveOptions())));
   }
+
+  virtual std::vector<std::string> SaveOptions() const { return {"--image-version", "3"}; }
 
   // Of a restore that stays as long as QEMU does; with a QMP socket for the test.
   std::vector<std::string> StayingCommand(const std::vector<std::string>& options = {}) const {
@@ -43,6 +45,42 @@ TEST_P(RestoreProcessTest, QemuThatWaitsAlreadyIsGivenTheGuest) {
 
   ASSERT_TRUE(Succeeded(restore));
   EXPECT_TRUE(GoesOn(*restored_));
+}
+
+class PausedRestoreTest : public RestoreProcessTest {
+ protected:
+  // In the stream of a live save the guest runs.
+  std::vector<std::string> SaveOptions() const override { return {"--live", "--image-version", "3"}; }
+
+  // QEMU says RESUME when it starts a guest, however short it then runs.
+  void ExpectNeverStarted(const std::string& way) {
+    Guest waiting(files_, "waiting-" + way, shape_);
+    waiting.PrintToCopyOf(*saved_);
+    const std::string observer_path = files_.Path("observer-" + way);
+    waiting.Start({"-incoming", "defer", "-qmp", "unix:" + observer_path + ",server=on,wait=off"});
+    const Interrupt never;
+    QmpClient observer(observer_path, never, kPatience);
+    const unsigned last_tick = waiting.console().LastTick();
+
+    const Outcome restore =
+        RunToEnd({VMRESTORE_PROGRAM, "--paused", "--via", way, "--qmp", waiting.qmp_path(), ImagePath()});
+
+    ASSERT_TRUE(Succeeded(restore)) << way;
+    observer.Execute("query-status");  // what it told before has come then
+    for (const nlohmann::json& event : observer.TakeEvents()) EXPECT_NE(event.at("event"), "RESUME") << way;
+    EXPECT_TRUE(StandsStill(waiting)) << way;
+    EXPECT_EQ(waiting.console().LastTick(), last_tick) << way;
+    observer.Execute("cont");
+    EXPECT_TRUE(GoesOn(waiting)) << way;
+  }
+};
+
+INSTANTIATE_TEST_SUITE_P(Both, PausedRestoreTest, testing::Values(WhichQemu::kOld, WhichQemu::kNew), NameOfQemu);
+
+// Without -S it would start a guest that ran when it was saved as soon as it has it.
+TEST_P(PausedRestoreTest, QemuThatWaitsAlreadyDoesNotStartTheGuestByItself) {
+  for (const std::string way : {"memory", "multifd", "stream"}) ExpectNeverStarted(way);
+  if (GetParam() == WhichQemu::kNew) ExpectNeverStarted("native");
 }
 
 TEST_P(RestoreProcessTest, QemuThatRunsAGuestIsLeftAlone) {
