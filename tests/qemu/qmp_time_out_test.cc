@@ -62,18 +62,6 @@ TEST_F(QmpTimeOutTest, FloodOfAnswersDoesNotPutOffTheTimeOutOfTheGreeting) {
   EXPECT_THROW(QmpClient(peer.path(), never_, kLessThanAFlood, milliseconds(0)), Error);
 }
 
-TEST_F(QmpTimeOutTest, LineWithoutEndDoesNotPutOffATimeOut) {
-  const ScriptedPeer peer([](Connection& c) {
-    c.Welcome();
-    const auto request = c.Hear();
-    c.Say(std::string(std::size_t{15} << 20, ' '));
-    c.Say(Connection::Answer(request));
-  });
-  QmpClient client(peer.path(), never_, kTestPatience);
-  client.SetTimeout(milliseconds(0));
-  EXPECT_THROW(client.Execute("query-status"), Error);
-}
-
 // Of a client that was stopped, say: it was in time.
 TEST_F(QmpTimeOutTest, LooksAtAllThatHasComeHoweverLateItIs) {
   std::promise<void> said;
