@@ -45,8 +45,9 @@ TEST_F(ProgressTest, SummaryTellsWhatWasSaved) {
   const Outcome save = Save(*saved_, {"--image-version", "3"});
 
   ASSERT_TRUE(Succeeded(save));
-  const std::regex summary(R"(saved vm1: 64\.\d MiB RAM, \d+\.\d MiB written, \d+\.\d MiB zero, \d+\.\d\d s \(.*/s\), )"
-                           R"(guest paused \d+(\.\d\d s| ms), QEMU ended, from memory\n)");
+  const std::regex summary(R"(saved vm1: 64\.\d MiB RAM, \d+\.\d MiB written, \d+\.\d MiB zero, )"
+                           R"(\d+(\.\d\d s| ms) \(.*/s\), guest paused \d+(\.\d\d s| ms), QEMU ended, )"
+                           R"(from memory\n)");
   EXPECT_TRUE(std::regex_match(save.out, summary)) << save.out;
 }
 
