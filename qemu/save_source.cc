@@ -77,7 +77,7 @@ class Chooser {
   }
 
   void TryMultifd() {
-    if (!HasCapability("multifd")) throw DoesNotWork(SaveSource::kMultifd, Version() + " has no multifd (4.0 has)");
+    if (const std::string why = WhyNoMultifd(qmp_); !why.empty()) throw DoesNotWork(SaveSource::kMultifd, why);
     try {
       const MultifdListener as_for_a_save(qmp_);
     } catch (const Error& error) {

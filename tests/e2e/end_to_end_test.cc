@@ -1,5 +1,7 @@
 #include "tests/e2e/end_to_end_test.h"
 
+#include <signal.h>
+
 #include <filesystem>
 #include <fstream>
 #include <iterator>
@@ -50,6 +52,15 @@ Outcome EndToEndTest::Restore(const Guest& guest, const std::vector<std::string>
   arguments.insert(arguments.end(), options.begin(), options.end());
   arguments.push_back(ImagePath());
   return RunToEnd(VmrestoreCommand(guest, arguments));
+}
+
+void EndToEndTest::ExpectWholeOrInterrupted(const Outcome& save) const {
+  if (save.status == 0) {
+    EXPECT_TRUE(Succeeded(RunToEnd({VMIMAGE_PROGRAM, "verify", ImagePath()})));
+    std::filesystem::remove(ImagePath());
+  }
+  EXPECT_TRUE(save.status == 0 || save.status == 130 || save.status == 128 + SIGINT)
+      << "status " << save.status << ": " << save.err;
 }
 
 testing::AssertionResult Succeeded(const Outcome& outcome) {

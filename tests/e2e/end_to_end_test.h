@@ -32,6 +32,10 @@ class EndToEndTest : public testing::Test {
   // A restore of ImagePath() into the QEMU of guest.Command(), which stays when vmrestore returns.
   Outcome Restore(const Guest& guest, const std::vector<std::string>& options = {}) const;
 
+  // Of a save into ImagePath() that was sent SIGINT at any moment: the image is whole, and is removed; or the save was
+  // interrupted.
+  void ExpectWholeOrInterrupted(const Outcome& save) const;
+
   ScratchDirectory files_;
   ScratchDirectory images_;
 };

@@ -91,12 +91,7 @@ class SaveFaultTest : public EndToEndTest, public testing::WithParamInterface<Wa
     shape.options = "fill=50 seed=7 tick=20 passes=4 dirty=50 rezero=20";
     guest_ = std::make_unique<Guest>(files_, "guest", shape);
     guest_->Boot();
-    settings_ = MigrationSettings();
-  }
-
-  nlohmann::json MigrationSettings() const {
-    const std::unique_ptr<QmpClient> qmp = guest_->Connect();
-    return {qmp->Execute("query-migrate-capabilities"), qmp->Execute("query-migrate-parameters")};
+    settings_ = MigrationSettingsOf(*guest_);
   }
 
   // Slow enough to be caught in the middle; but a snapshot, which cannot be held back.
@@ -124,7 +119,7 @@ class SaveFaultTest : public EndToEndTest, public testing::WithParamInterface<Wa
   void ExpectAllAsBefore() const {
     EXPECT_TRUE(FilesBesideImage().empty());
     EXPECT_EQ(guest_->Status(), "running");
-    EXPECT_EQ(nlohmann::json::diff(settings_, MigrationSettings()), nlohmann::json::array());
+    EXPECT_EQ(nlohmann::json::diff(settings_, MigrationSettingsOf(*guest_)), nlohmann::json::array());
     EXPECT_TRUE(GoesOn(*guest_));
     std::vector<std::string> again = GetParam().options;
     again.insert(again.end(), {"--after", "resume"});
