@@ -16,6 +16,7 @@ constexpr std::string_view kPartialMagic = "LibvirtQemudPart";
 constexpr std::uint32_t kExtensionMagic = 0x33534d56;  // "VMS3"
 constexpr std::uint32_t kNewestVersion = 3;
 constexpr std::uint32_t kNewestSwappedVersion = 2;  // version 3 is little-endian on every host
+constexpr std::size_t kFormatOffset = 28;
 constexpr std::size_t kExtensionOffset = 36;
 constexpr std::size_t kHeaderHashOffset = 72;
 constexpr std::size_t kDescriptionPadding = std::size_t{64} * 1024;
@@ -32,17 +33,17 @@ ImageState DecodeMagic(std::span<const std::byte> bytes, std::string_view file) 
   Refuse(file, "it is not a save image");
 }
 
-// The fields behind the magic, all of them u32, in the byte order in which the version makes sense.
-std::array<std::byte, kSaveHeaderBytes> InLittleEndian(std::span<const std::byte, kSaveHeaderBytes> bytes) {
-  std::array<std::byte, kSaveHeaderBytes> fields{};
-  std::copy(bytes.begin(), bytes.end(), fields.begin());
+// The order in which the version makes sense.
+ByteOrder FindByteOrder(std::span<const std::byte, kSaveHeaderBytes> bytes) {
   const auto version = GetLittleEndian<std::uint32_t>(bytes.subspan(kSaveMagicBytes));
-  if (version <= kNewestVersion || __builtin_bswap32(version) > kNewestSwappedVersion) return fields;
-  for (std::size_t at = kSaveMagicBytes; at < kExtensionOffset; at += 4) {
-    std::reverse(fields.begin() + static_cast<std::ptrdiff_t>(at),
-                 fields.begin() + static_cast<std::ptrdiff_t>(at + 4));
-  }
-  return fields;
+  const bool swapped = version > kNewestVersion && __builtin_bswap32(version) <= kNewestSwappedVersion;
+  return swapped ? ByteOrder::kBigEndian : ByteOrder::kLittleEndian;
+}
+
+// Turns little-endian fields behind the magic, all of them u32, into those of `order`, and back.
+void SwapFields(std::span<std::byte, kSaveHeaderBytes> bytes, ByteOrder order) {
+  if (order == ByteOrder::kLittleEndian) return;
+  for (std::size_t at = kSaveMagicBytes; at < kExtensionOffset; at += 4) std::ranges::reverse(bytes.subspan(at, 4));
 }
 
 // `magic` stands where the extension starts.
@@ -94,6 +95,20 @@ void CheckFields(const SaveHeader& header, std::uint32_t format, std::uint32_t w
   }
 }
 
+// Where the fields end that a version has.
+std::size_t FieldsEnd(std::uint32_t version) {
+  if (version == 1) return kFormatOffset;
+  return version == 2 ? kExtensionOffset : kSaveHeaderBytes;
+}
+
+// With its NUL; empty where there is none. One that nothing ends goes to the end of the data, as in libvirt.
+std::span<const std::byte> FindCookie(std::span<const std::byte> before_stream, const SaveHeader& header) {
+  if (header.cookie_offset == 0) return {};
+  const std::span<const std::byte> data = before_stream.subspan(kSaveHeaderBytes + header.cookie_offset);
+  const auto nul = std::ranges::find(data, std::byte{0});
+  return nul == data.end() ? data : data.first(static_cast<std::size_t>(nul - data.begin()) + 1);
+}
+
 }  // namespace
 
 std::string_view BodyFormatName(BodyFormat format) {
@@ -124,13 +139,17 @@ std::array<std::byte, kSaveHeaderBytes> EncodeSaveHeader(const SaveHeader& heade
   if (header.extension) EncodeExtension(*header.extension, writer);
   std::array<std::byte, kSaveHeaderBytes> bytes{};
   std::ranges::copy(writer.Take(), bytes.begin());
+  SwapFields(bytes, header.byte_order);
   return bytes;
 }
 
 SaveHeader DecodeSaveHeader(std::span<const std::byte, kSaveHeaderBytes> bytes, std::string_view file) {
   SaveHeader header;
   header.state = DecodeMagic(bytes, file);
-  const auto fields = InLittleEndian(bytes);
+  header.byte_order = FindByteOrder(bytes);
+  std::array<std::byte, kSaveHeaderBytes> fields{};
+  std::ranges::copy(bytes, fields.begin());
+  SwapFields(fields, header.byte_order);
   ByteReader reader(std::span<const std::byte>{fields}.subspan(kSaveMagicBytes), fmt::format("header of {}", file));
   header.version = reader.TakeLittleEndian<std::uint32_t>();
   if (header.version == 0 || header.version > kNewestVersion) {
@@ -163,6 +182,13 @@ std::uint64_t HashBeforeStream(std::span<const std::byte> header_and_description
   return Xxh3(bytes);
 }
 
+void PutSaveHeader(std::span<std::byte> before_stream, const SaveHeader& header) {
+  const auto bytes = EncodeSaveHeader(header);
+  std::ranges::copy(std::span(bytes).first(FieldsEnd(header.version)), before_stream.begin());
+  if (!header.extension) return;
+  PutLittleEndian(before_stream.subspan(kHeaderHashOffset), HashBeforeStream(before_stream));
+}
+
 std::vector<std::byte> EncodeDescription(std::string_view description) {
   ByteWriter writer;
   writer.Append(description);
@@ -174,6 +200,26 @@ std::string DecodeDescription(std::span<const std::byte> data, std::string_view 
   const auto end = std::ranges::find(data, std::byte{0});
   if (end == data.end()) Refuse(file, "its description has no end");
   return AsText(data.first(static_cast<std::size_t>(end - data.begin())));
+}
+
+std::size_t DescriptionRoom(std::span<const std::byte> before_stream, const SaveHeader& header) {
+  const std::size_t taken = 1 + FindCookie(before_stream, header).size();
+  return header.data_length - std::min<std::size_t>(header.data_length, taken);
+}
+
+std::vector<std::byte> WithDescription(std::span<const std::byte> before_stream, SaveHeader header,
+                                       std::string_view description) {
+  const std::span<const std::byte> cookie = FindCookie(before_stream, header);
+  if (!cookie.empty()) header.cookie_offset = static_cast<std::uint32_t>(description.size() + 1);
+  ByteWriter writer;
+  writer.Append(before_stream.first(kSaveHeaderBytes));
+  writer.Append(description);
+  writer.AppendZeros(1);
+  writer.Append(cookie);
+  writer.AppendZeros(before_stream.size() - writer.size());
+  std::vector<std::byte> bytes = writer.Take();
+  PutSaveHeader(bytes, header);
+  return bytes;
 }
 
 }  // namespace vmsave

@@ -24,6 +24,9 @@ std::string_view BodyFormatName(BodyFormat format);
 
 enum class ImageState { kPartial, kComplete };
 
+// Of the integers of a header, versions 1 and 2: that of the host that wrote it.
+enum class ByteOrder { kLittleEndian, kBigEndian };
+
 // Version 3's own fields.
 struct HeaderExtension {
   std::uint32_t features_incompatible = 0;
@@ -42,6 +45,7 @@ struct SaveHeader {
   BodyFormat format = BodyFormat::kRaw;
   std::uint32_t cookie_offset = 0;  // from the description's start; 0 = no cookie
   std::optional<HeaderExtension> extension;
+  ByteOrder byte_order = ByteOrder::kLittleEndian;
 
   FileOffset stream_start() const { return FileOffset{kSaveHeaderBytes} + ByteCount{data_length}; }
 };
@@ -56,13 +60,18 @@ std::array<std::byte, kSaveMagicBytes> EncodeSaveMagic(ImageState state);
 
 // Decodes and checks magic, version (1..3), format, the extension's magic, incompatible features and reserved words; a
 // partial image is decoded too: the caller refuses it. A version 2 header with version 3's layout and extension is
-// refused as a damaged version 3. A header in the other byte order (from a big-endian host) is swapped. Throws
-// Error{kDamaged} naming `file`.
+// refused as a damaged version 3. A header in the other byte order (from a big-endian host) is swapped, and encoded in
+// that order again. Throws Error{kDamaged} naming `file`.
 SaveHeader DecodeSaveHeader(std::span<const std::byte, kSaveHeaderBytes> bytes, std::string_view file);
 
 // XXH3-64 of everything before the stream, as header_hash wants it: the field zero, the magic as when complete.
 // REQUIRES: at least kSaveHeaderBytes.
 std::uint64_t HashBeforeStream(std::span<const std::byte> header_and_description);
+
+// Changes the header in front of `before_stream`, the bytes [0, S) of an image: the fields that its version has,
+// version 3 with header_hash of the bytes as they are then. Unused words stay as they are. REQUIRES: at least
+// kSaveHeaderBytes.
+void PutSaveHeader(std::span<std::byte> before_stream, const SaveHeader& header);
 
 // A reader takes no more than this of description, cookie and padding together; a writer of the description alone half.
 inline constexpr std::uint32_t kMaxDescriptionBytes = 64 << 20;
@@ -73,5 +82,14 @@ std::vector<std::byte> EncodeDescription(std::string_view description);
 
 // The text up to its NUL. Throws Error{kDamaged} where there is none.
 std::string DecodeDescription(std::span<const std::byte> data, std::string_view file);
+
+// The length of the longest description that fits into `before_stream`, the bytes [0, S) of an image with that header,
+// beside its cookie.
+std::size_t DescriptionRoom(std::span<const std::byte> before_stream, const SaveHeader& header);
+
+// The bytes [0, S) of the same image with another description: S stays, the cookie moves, header_hash fits. REQUIRES:
+// it is no longer than DescriptionRoom, and has no NUL.
+std::vector<std::byte> WithDescription(std::span<const std::byte> before_stream, SaveHeader header,
+                                       std::string_view description);
 
 }  // namespace vmsave

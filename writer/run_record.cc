@@ -1,6 +1,5 @@
 #include "writer/run_record.h"
 
-#include <algorithm>
 #include <array>
 #include <vector>
 
@@ -13,13 +12,10 @@ void RecordWasRunning(const NewFile& file, bool was_running) {
   ReadAt(file.buffered(), bytes, FileOffset{0});
   SaveHeader header = DecodeSaveHeader(bytes, file.path());
   header.was_running = was_running;
-  if (header.extension) {
-    std::vector<std::byte> before_stream((header.stream_start() - FileOffset{0}).value());
-    ReadAt(file.buffered(), before_stream, FileOffset{0});
-    std::ranges::copy(EncodeSaveHeader(header), before_stream.begin());
-    header.extension->header_hash = HashBeforeStream(before_stream);
-  }
-  WriteAt(file.buffered(), EncodeSaveHeader(header), FileOffset{0});
+  std::vector<std::byte> before_stream((header.stream_start() - FileOffset{0}).value());
+  ReadAt(file.buffered(), before_stream, FileOffset{0});
+  PutSaveHeader(before_stream, header);
+  WriteAt(file.buffered(), std::span(before_stream).first(kSaveHeaderBytes), FileOffset{0});
 }
 
 }  // namespace vmsave

@@ -53,11 +53,10 @@ ByteCount Version3Envelope::Close(FileOffset stream_end, const std::optional<Int
     WriteAt(file_.buffered(), encoded, extension.integrity_offset);
     end = extension.integrity_offset + extension.integrity_length;
   }
-  const auto unhashed = EncodeSaveHeader(header_);
-  std::vector<std::byte> before_stream(unhashed.begin(), unhashed.end());
+  std::vector<std::byte> before_stream(kSaveHeaderBytes);
   before_stream.insert(before_stream.end(), description_.begin(), description_.end());
-  extension.header_hash = HashBeforeStream(before_stream);
-  WriteAt(file_.buffered(), EncodeSaveHeader(header_), FileOffset{0});
+  PutSaveHeader(before_stream, header_);
+  WriteAt(file_.buffered(), std::span(before_stream).first(kSaveHeaderBytes), FileOffset{0});
   return end - FileOffset{0};
 }
 

@@ -124,6 +124,13 @@ TEST(HeaderTest, SwapsAHeaderFromABigEndianHost) {
   EXPECT_EQ(Decode(Swapped(WithV2(16, 1))).version, 1U);
 }
 
+TEST(HeaderTest, KeepsTheByteOrderOfAHeader) {
+  const Bytes swapped = Swapped(With<std::uint32_t>(golden::kHeaderV2, 32, 10));
+  EXPECT_EQ(Decode(swapped).byte_order, ByteOrder::kBigEndian);
+  EXPECT_EQ(ToHex(EncodeSaveHeader(Decode(swapped))), ToHex(swapped));
+  EXPECT_EQ(Decode(Hex(golden::kHeaderV2)).byte_order, ByteOrder::kLittleEndian);
+}
+
 TEST(HeaderTest, RefusesASwappedVersion3SinceItIsAlwaysLittleEndian) {
   ExpectRefused(Swapped(Hex(golden::kHeaderV3)), "version 50331648");
 }
@@ -266,6 +273,69 @@ TEST(DescriptionTest, RefusesOneWithoutAnEnd) {
   for (std::size_t length = 0; length <= text.size(); ++length) {
     ExpectDamaged([&] { DecodeDescription(std::span(text).first(length), "vm1.sav"); }, "vm1.sav");
   }
+}
+
+// Header, description and cookie, with little padding.
+Bytes BeforeStream(Bytes header, std::string_view data) {
+  PutLittleEndian<std::uint32_t>(std::span(header).subspan(20), static_cast<std::uint32_t>(data.size()));
+  return Join({header, ToBytes(data)});
+}
+
+std::string DataOf(const Bytes& before_stream) {
+  return AsText(std::span(before_stream).subspan(kSaveHeaderBytes));
+}
+
+using namespace std::string_literals;
+
+TEST(NewDescriptionTest, TakesTheRoomOfTheOldOneAndItsPadding) {
+  const Bytes before = BeforeStream(Hex(golden::kHeaderV2), "<old/>\0\0\0\0"s);
+  EXPECT_EQ(DescriptionRoom(before, Decode(before)), 9U);
+  for (const std::string& text : {"<d/>"s, "<longer/>"s}) {
+    const Bytes after = WithDescription(before, Decode(before), text);
+    EXPECT_EQ(DataOf(after), text + std::string(10 - text.size(), '\0'));
+    EXPECT_TRUE(
+        std::ranges::equal(std::span(after).first(kSaveHeaderBytes), std::span(before).first(kSaveHeaderBytes)));
+  }
+}
+
+TEST(NewDescriptionTest, MovesTheCookie) {
+  for (const bool swapped : {false, true}) {
+    Bytes before = BeforeStream(WithV2(32, 7), "<old/>\0cookie\0\0\0\0"s);
+    if (swapped) before = Swapped(before);
+    EXPECT_EQ(DescriptionRoom(before, Decode(before)), 9U);
+    const Bytes after = WithDescription(before, Decode(before), "<longer/>");
+    EXPECT_EQ(DataOf(after), "<longer/>\0cookie\0"s);
+    EXPECT_EQ(Decode(after).cookie_offset, 10U);
+    EXPECT_EQ(Decode(after).byte_order, Decode(before).byte_order);
+    EXPECT_EQ(DataOf(WithDescription(after, Decode(after), "<old/>")), DataOf(before));
+  }
+}
+
+TEST(NewDescriptionTest, KeepsACookieThatNothingEnds) {
+  const Bytes before = BeforeStream(WithV2(32, 8), "<old/>\0\0cookie"s);
+  EXPECT_EQ(DescriptionRoom(before, Decode(before)), 7U);
+  EXPECT_EQ(DataOf(WithDescription(before, Decode(before), "<older>")), "<older>\0cookie"s);
+}
+
+TEST(NewDescriptionTest, HasNoRoomBesideACookieThatTakesItAll) {
+  const Bytes before = BeforeStream(WithV2(32, 1), "\0cookie"s);
+  EXPECT_EQ(DescriptionRoom(before, Decode(before)), 0U);
+}
+
+TEST(NewDescriptionTest, HasVersion3sChecksum) {
+  const Bytes before = Join({Hex(golden::kHeaderV3), golden::Data()});
+  const Bytes after = WithDescription(before, Decode(before), "<domain>other</domain>");
+  EXPECT_EQ(Decode(after).extension->header_hash, HashBeforeStream(after));
+  EXPECT_NE(Decode(after).extension->header_hash, golden::kHeaderHash);
+  EXPECT_EQ(WithDescription(after, Decode(after), golden::kDescription), before);
+}
+
+TEST(NewDescriptionTest, KeepsWordsThatItsVersionDoesNotUse) {
+  Bytes header = WithV2(16, 1);
+  for (std::size_t at = 28; at < kSaveHeaderBytes; ++at) header[at] = std::byte{0x5a};
+  const Bytes before = BeforeStream(header, "<old/>\0\0"s);
+  const Bytes after = WithDescription(before, Decode(before), "<new/>");
+  EXPECT_TRUE(std::ranges::equal(std::span(after).first(kSaveHeaderBytes), std::span(before).first(kSaveHeaderBytes)));
 }
 
 }  // namespace
