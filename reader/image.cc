@@ -21,17 +21,6 @@ struct FileExtent {
   ByteCount length;
 };
 
-FileDescriptor OpenRegularFile(const std::string& path) {
-  // O_NONBLOCK: opening a fifo must not wait for its writer.
-  FileDescriptor file = OpenFile(path, O_RDONLY | O_NONBLOCK);
-  struct stat status {};
-  if (::fstat(file.number(), &status) != 0) throw Error::FromErrno(fmt::format("cannot look at {}", path), errno);
-  if (!S_ISREG(status.st_mode)) {
-    throw Error(ErrorKind::kFailed, fmt::format("cannot read {}", path), "it is not a regular file");
-  }
-  return file;
-}
-
 ImageKind KindOf(const SaveHeader& header) {
   if (header.version == 3) return ImageKind::kVersion3;
   if (header.format == BodyFormat::kSparse) return ImageKind::kLibvirtSparse;
@@ -50,9 +39,9 @@ std::string_view ImageKindName(ImageKind kind) {
   return kNames[static_cast<int>(kind)];
 }
 
-Image::Image(const std::string& path) : path_(path), file_(OpenRegularFile(path)), length_(FileLength(file_)) {
+Image::Image(const std::string& path) : path_(path), file_(OpenImageFile(path, O_RDONLY)), length_(FileLength(file_)) {
+  ReadHead();
   stream_end_ = FileOffset{length_.value()};
-  ReadHeader();
   if (kind_ == ImageKind::kCompressed) return;
   ReadIntegrityTable();
   ReadStream();
@@ -66,36 +55,28 @@ bool Image::has_fixed_offsets() const {
   return kind_ == ImageKind::kVersion3 || kind_ == ImageKind::kLibvirtSparse || kind_ == ImageKind::kBareMappedRam;
 }
 
-void Image::ReadHeader() {
-  std::array<std::byte, kSaveHeaderBytes> bytes{};
-  const std::size_t got = ReadUpTo(file_, bytes, FileOffset{0});
-  if (!HasSaveMagic(std::span(bytes).first(got))) {
-    if (got < 4 || GetBigEndian<std::uint32_t>(bytes) != kStreamMagic) {
-      Refuse("it is neither a save image nor a QEMU stream");
-    }
-    return;
-  }
-  if (got < bytes.size()) Refuse("it ends within its header");
-  header_ = DecodeSaveHeader(bytes, path_);
-  if (header_->state == ImageState::kPartial) Refuse("it is incomplete: the save that wrote it did not finish");
+void Image::ReadHead() {
+  std::optional<ImageHead> head = ReadImageHead(file_);
+  if (!head) return RequireBareStream();
+  header_ = head->header;
   kind_ = KindOf(*header_);
   stream_start_ = header_->stream_start();
-  if (header_->data_length > kMaxDescriptionBytes) Refuse("its description is too long");
-  if (stream_start_ > stream_end_) Refuse("it ends within its description");
-  std::vector<std::byte> description(header_->data_length);
-  ReadAt(file_, description, FileOffset{kSaveHeaderBytes});
-  description_ = DecodeDescription(description, path_);
+  length_ = head->image_length;
+  edit_ = head->edit;
+  before_stream_ = std::move(head->before_stream);
+  description_ = DecodeDescription(std::span(before_stream_).subspan(kSaveHeaderBytes), path_);
+}
+
+void Image::RequireBareStream() const {
+  std::array<std::byte, 4> magic{};
+  if (ReadUpTo(file_, magic, FileOffset{0}) < magic.size() || GetBigEndian<std::uint32_t>(magic) != kStreamMagic) {
+    Refuse("it is neither a save image nor a QEMU stream");
+  }
 }
 
 void Image::ReadIntegrityTable() {
   if (kind_ != ImageKind::kVersion3) return;
   const HeaderExtension& extension = *header_->extension;
-  const FileOffset file_end{length_.value()};
-  const FileOffset table_end = extension.integrity_offset + extension.integrity_length;
-  if (extension.stream_end > file_end || table_end > file_end) {
-    Refuse(fmt::format("it is truncated: it has {} bytes of {}", length_.value(),
-                       std::max(extension.stream_end, table_end).value()));
-  }
   if (extension.stream_end < stream_start_) Refuse("its stream ends before it starts");
   stream_end_ = extension.stream_end;
   if (extension.integrity_length == ByteCount{0}) return;

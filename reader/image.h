@@ -6,9 +6,9 @@
 #include <vector>
 
 #include "format/integrity_table.h"
-#include "format/save_header.h"
 #include "format/stream_reader.h"
 #include "io/new_file.h"
+#include "reader/image_head.h"
 
 namespace vmsave {
 
@@ -39,6 +39,10 @@ class Image {
   // Nothing for bare streams.
   const std::optional<SaveHeader>& header() const { return header_; }
   const std::string& description() const { return description_; }
+  // Header, description, cookie and padding. Empty for bare streams.
+  std::span<const std::byte> before_stream() const { return before_stream_; }
+  // Whether an edit of these was interrupted. It is taken into account in all that is told here.
+  EditTrace edit_trace() const { return edit_; }
   bool was_running() const { return !header_ || header_->was_running; }
 
   // Machine type and RAM blocks; with fixed offsets, also which pages are present. Empty for compressed images.
@@ -56,6 +60,7 @@ class Image {
   // Throws Error{kDamaged} for a compressed image: its body is for other programs.
   void RefuseCompressed() const;
 
+  // Without what stands behind the image.
   ByteCount file_length() const { return length_; }
   ByteCount disk_usage() const;
 
@@ -66,7 +71,8 @@ class Image {
   FileDescriptor OpenForPages(CacheUse cache) const;
 
  private:
-  void ReadHeader();
+  void ReadHead();
+  void RequireBareStream() const;
   void ReadIntegrityTable();
   void ReadStream();
   void CheckPagesLieInFile() const;
@@ -78,6 +84,8 @@ class Image {
   ByteCount length_;
   ImageKind kind_ = ImageKind::kBareStream;
   std::optional<SaveHeader> header_;
+  std::vector<std::byte> before_stream_;
+  EditTrace edit_ = EditTrace::kNone;
   std::string description_;
   FileOffset stream_start_;
   FileOffset stream_end_;

@@ -36,7 +36,7 @@ std::vector<std::byte> ReadRange(const Image& image, FileOffset offset, ByteCoun
 }
 
 Damage FindHeaderDamage(const Image& image) {
-  const std::vector<std::byte> bytes = ReadRange(image, FileOffset{0}, image.stream_start() - FileOffset{0});
+  const std::span<const std::byte> bytes = image.before_stream();
   if (HashBeforeStream(bytes) == image.header()->extension->header_hash) return std::nullopt;
   return fmt::format("header or description (bytes 0-{} of the file): {}", bytes.size() - 1, kWrongChecksum);
 }

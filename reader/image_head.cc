@@ -1,0 +1,106 @@
+#include "reader/image_head.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <array>
+
+namespace vmsave {
+namespace {
+
+[[noreturn]] void Refuse(const FileDescriptor& file, std::string_view why) {
+  throw Error(ErrorKind::kDamaged, fmt::format("cannot use {}", file.name()), why);
+}
+
+SaveHeader DecodeHeader(std::span<const std::byte> bytes, const FileDescriptor& file) {
+  const SaveHeader header = DecodeSaveHeader(bytes.first<kSaveHeaderBytes>(), file.name());
+  if (header.state == ImageState::kPartial) Refuse(file, "it is incomplete: the save that wrote it did not finish");
+  return header;
+}
+
+std::optional<std::array<std::byte, kSaveHeaderBytes>> ReadHeader(const FileDescriptor& file) {
+  std::array<std::byte, kSaveHeaderBytes> bytes{};
+  const std::size_t got = ReadUpTo(file, bytes, FileOffset{0});
+  if (!HasSaveMagic(std::span(bytes).first(got))) return std::nullopt;
+  if (got < bytes.size()) Refuse(file, "it ends within its header");
+  return bytes;
+}
+
+void CheckLength(const ImageHead& head, ByteCount file_length, const FileDescriptor& file) {
+  if (head.image_length > file_length) {
+    Refuse(file, fmt::format("it is truncated: it has {} bytes of {}", file_length.value(), head.image_length.value()));
+  }
+  if (head.header.data_length > kMaxDescriptionBytes) Refuse(file, "its description is too long");
+  if (head.header.stream_start() > FileOffset{head.image_length.value()})
+    Refuse(file, "it ends within its description");
+}
+
+// The bytes before the stream in the image's edit record; nothing where it has none that is whole.
+std::optional<std::vector<std::byte>> ReadEditRecord(const FileDescriptor& file, const ImageHead& head) {
+  const FileOffset at = EditRecordOffset(head.image_length);
+  std::vector<std::byte> record(kEditMagicBytes);
+  if (ReadUpTo(file, record, at) < record.size() || !HasEditMagic(record)) return std::nullopt;
+  record.resize(EditRecordBytes((head.header.stream_start() - FileOffset{0}).value()));
+  record.resize(ReadUpTo(file, record, at));
+  const auto bytes = DecodeEditRecord(record, head.image_length);
+  if (!bytes) return std::nullopt;
+  return std::vector<std::byte>(bytes->begin(), bytes->end());
+}
+
+// A record replaces neither the stream nor where it starts and ends.
+void TakeRecord(std::vector<std::byte> before_stream, ImageHead& head, const FileDescriptor& file) {
+  const SaveHeader header = DecodeHeader(before_stream, file);
+  const bool same_length = !header.extension || ImageLength(*header.extension) == head.image_length;
+  if (header.version != head.header.version || header.format != head.header.format ||
+      header.data_length != head.header.data_length || !same_length) {
+    Refuse(file, "the record of an interrupted edit behind it is of another image");
+  }
+  head.header = header;
+  head.before_stream = std::move(before_stream);
+  head.edit = EditTrace::kRecord;
+}
+
+void LeaveNoteOut(ImageHead& head) {
+  head.edit = EditTrace::kNote;
+  std::ranges::fill(std::span(head.before_stream).subspan(kEditNoteOffset.value(), kEditNoteBytes), std::byte{0});
+}
+
+}  // namespace
+
+FileDescriptor OpenImageFile(const std::string& path, int flags) {
+  // O_NONBLOCK: opening a fifo must not wait for its writer.
+  FileDescriptor file = OpenFile(path, flags | O_NONBLOCK);
+  struct stat status {};
+  if (::fstat(file.number(), &status) != 0) throw Error::FromErrno(fmt::format("cannot look at {}", path), errno);
+  if (!S_ISREG(status.st_mode)) {
+    throw Error(ErrorKind::kFailed, fmt::format("cannot read {}", path), "it is not a regular file");
+  }
+  return file;
+}
+
+std::optional<ImageHead> ReadImageHead(const FileDescriptor& file) {
+  const auto bytes = ReadHeader(file);
+  if (!bytes) return std::nullopt;
+  ImageHead head;
+  head.header = DecodeHeader(*bytes, file);
+  const ByteCount file_length = FileLength(file);
+  const std::optional<ByteCount> known_length =
+      head.header.extension ? ImageLength(*head.header.extension) : DecodeEditNote(*bytes);
+  head.image_length = known_length.value_or(file_length);
+  CheckLength(head, file_length, file);
+  if (known_length) {
+    if (auto recorded = ReadEditRecord(file, head)) {
+      TakeRecord(std::move(*recorded), head, file);
+      return head;
+    }
+  }
+  head.before_stream.assign(bytes->begin(), bytes->end());
+  head.before_stream.resize((head.header.stream_start() - FileOffset{0}).value());
+  ReadAt(file, std::span(head.before_stream).subspan(kSaveHeaderBytes), FileOffset{kSaveHeaderBytes});
+  if (known_length && !head.header.extension) LeaveNoteOut(head);
+  return head;
+}
+
+}  // namespace vmsave
