@@ -34,5 +34,8 @@ class ImageCommand {
 
 std::unique_ptr<ImageCommand> AddInfo(CLI::App& app);
 std::unique_ptr<ImageCommand> AddVerify(CLI::App& app);
+std::unique_ptr<ImageCommand> AddDumpXml(CLI::App& app);
+std::unique_ptr<ImageCommand> AddSetXml(CLI::App& app);
+std::unique_ptr<ImageCommand> AddEdit(CLI::App& app);
 
 }  // namespace vmsave

@@ -55,6 +55,7 @@ nlohmann::json InfoAsJson(const Image& image, const std::vector<BlockInfo>& bloc
                       {"blocks", nlohmann::json::array()}};
   if (damage) info["damage"].push_back(*damage);
   if (image.header()) {
+    info["edit_interrupted"] = image.edit_trace() != EditTrace::kNone;
     info["version"] = image.header()->version;
     info["format"] = BodyFormatName(image.header()->format);
     info["was_running"] = image.header()->was_running;
@@ -78,6 +79,7 @@ void PrintInfo(const Image& image, const std::vector<BlockInfo>& blocks, const s
     line("version:", fmt::format("{}, format {}", image.header()->version, BodyFormatName(image.header()->format)));
     line("guest:", ReadDescription(image.description()).name);
     line("was running:", image.header()->was_running ? "yes" : "no");
+    if (image.edit_trace() != EditTrace::kNone) line("edit:", "interrupted; the next vmimage setxml finishes it");
   }
   if (!blocks.empty()) line("machine:", image.contents().frame.machine);
   line("checksums:", Checksums(image));

@@ -1,4 +1,4 @@
-// vmimage: looks into save images.
+// vmimage: looks into save images, and changes their description.
 #include <algorithm>
 #include <vector>
 
@@ -8,10 +8,11 @@ namespace vmsave {
 namespace {
 
 int Main(int argc, char** argv) {
-  const auto app = MakeApp("vmimage", "Looks into save images and checks them; never changes one.",
-                           {"info [OPTIONS] IMAGE", "verify [OPTIONS] IMAGE"});
+  const auto app =
+      MakeApp("vmimage", "Looks into save images, checks them, and changes the description in them.",
+              {"info [OPTIONS] IMAGE", "verify [OPTIONS] IMAGE", "dumpxml IMAGE", "setxml IMAGE FILE", "edit IMAGE"});
   std::vector<std::unique_ptr<ImageCommand>> commands;
-  for (const auto add : {AddInfo, AddVerify}) commands.push_back(add(*app));
+  for (const auto add : {AddInfo, AddVerify, AddDumpXml, AddSetXml, AddEdit}) commands.push_back(add(*app));
   if (!ParseOptions(*app, argc, argv)) return 0;
   const Interrupt interrupt = Interrupt::FromSignals();
   return (*std::ranges::find_if(commands, [](const auto& command) { return command->chosen(); }))->Run(interrupt);

@@ -1,0 +1,87 @@
+#include "cli/description_change.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <array>
+#include <cctype>
+#include <cerrno>
+#include <pugixml.hpp>
+#include <string_view>
+
+#include "format/save_header.h"
+#include "qemu/guest_facts.h"
+
+namespace vmsave {
+namespace {
+
+struct Identity {
+  std::string name;
+  std::string uuid;  // its digits
+};
+
+[[noreturn]] void Refuse(const std::string& source, std::string_view why) {
+  throw Error(ErrorKind::kUsage, fmt::format("cannot use the description in {}", source), why);
+}
+
+// libvirt takes a UUID with and without dashes and spaces, in either case.
+std::string DigitsOf(std::string_view uuid) {
+  std::string digits;
+  for (const unsigned char c : uuid) {
+    if (std::isxdigit(c) != 0) digits += static_cast<char>(std::tolower(c));
+  }
+  return digits;
+}
+
+// Nothing where the text is not a domain.
+std::optional<Identity> ReadIdentity(const std::string& xml) {
+  pugi::xml_document document;
+  if (!document.load_buffer(xml.data(), xml.size())) return std::nullopt;
+  const pugi::xml_node root = document.document_element();
+  if (std::string_view(root.name()) != "domain") return std::nullopt;
+  return Identity{root.child("name").text().as_string(), DigitsOf(root.child("uuid").text().as_string())};
+}
+
+void RefuseOther(std::string_view what, const std::string& before, const std::string& after,
+                 const std::string& source) {
+  if (before.empty() || before == after) return;
+  Refuse(source, fmt::format("its {} is \"{}\", but that of the saved guest is \"{}\"", what, after, before));
+}
+
+FileDescriptor OpenText(const std::string& path) {
+  if (path != "-") return OpenFile(path, O_RDONLY);
+  const int number = ::fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 0);
+  if (number < 0) throw Error::FromErrno("cannot read standard input", errno);
+  return {number, "standard input"};
+}
+
+}  // namespace
+
+std::string ReadText(const std::string& path, const Interrupt& interrupt) {
+  const FileDescriptor file = OpenText(path);
+  std::string text;
+  std::array<char, 64 * 1024> buffer{};
+  while (text.size() <= kMaxDescriptionBytes) {
+    interrupt.WaitReadable(file.number(), -1);
+    const ssize_t count = ::read(file.number(), buffer.data(), buffer.size());
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) throw Error::FromErrno(fmt::format("cannot read {}", file.name()), errno);
+    if (count == 0) break;
+    text.append(buffer.data(), static_cast<std::size_t>(count));
+  }
+  return text;
+}
+
+void CheckDescriptionChange(const std::string& before, const std::string& after, const std::string& source) {
+  if (after.find('\0') != std::string::npos) Refuse(source, "it has a NUL");
+  CheckDescription(after, source);
+  const std::optional<Identity> now = ReadIdentity(after);
+  if (!now) Refuse(source, "its root is not <domain>");
+  const std::optional<Identity> was = ReadIdentity(before);
+  if (!was) return;
+  RefuseOther("name", was->name, now->name, source);
+  RefuseOther("UUID", was->uuid, now->uuid, source);
+}
+
+}  // namespace vmsave

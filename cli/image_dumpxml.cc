@@ -1,0 +1,57 @@
+// vmimage dumpxml: the description of an image.
+#include <fcntl.h>
+#include <fmt/format.h>
+
+#include <cerrno>
+#include <cstdio>
+
+#include "cli/image_commands.h"
+#include "reader/image_head.h"
+
+namespace vmsave {
+namespace {
+
+ImageHead ReadHead(const std::string& path) {
+  std::optional<ImageHead> head = ReadImageHead(OpenImageFile(path, O_RDONLY));
+  if (!head) {
+    throw Error(ErrorKind::kDamaged, fmt::format("cannot use {}", path),
+                "it is no save image, so it has no description");
+  }
+  return std::move(*head);
+}
+
+void Print(const std::string& text) {
+  if (std::fwrite(text.data(), 1, text.size(), stdout) == text.size() && std::fflush(stdout) == 0) return;
+  throw Error::FromErrno("cannot write to standard output", errno);
+}
+
+bool IsSound(const ImageHead& head) {
+  return !head.header.extension || HashBeforeStream(head.before_stream) == head.header.extension->header_hash;
+}
+
+class DumpXmlCommand final : public ImageCommand {
+ public:
+  explicit DumpXmlCommand(CLI::App& command) : ImageCommand(command) {
+    command.add_option("IMAGE", image_, "the image whose description to print");
+  }
+
+  int Run(const Interrupt& /*interrupt*/) override {
+    const ImageHead head = ReadHead(image_);
+    Print(DecodeDescription(std::span(head.before_stream).subspan(kSaveHeaderBytes), image_));
+    if (IsSound(head)) return 0;
+    fmt::print(stderr, "vmimage: {} is damaged: header or description: wrong checksum\n", image_);
+    return kExitDamaged;
+  }
+
+ private:
+  std::string image_;
+};
+
+}  // namespace
+
+std::unique_ptr<ImageCommand> AddDumpXml(CLI::App& app) {
+  return std::make_unique<DumpXmlCommand>(
+      *AddCommand(app, "dumpxml", "Prints the description, libvirt's domain XML", "IMAGE"));
+}
+
+}  // namespace vmsave
