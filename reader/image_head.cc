@@ -10,6 +10,8 @@
 namespace vmsave {
 namespace {
 
+constexpr int kAttempts = 10;
+
 [[noreturn]] void Refuse(const FileDescriptor& file, std::string_view why) {
   throw Error(ErrorKind::kDamaged, fmt::format("cannot use {}", file.name()), why);
 }
@@ -67,20 +69,7 @@ void LeaveNoteOut(ImageHead& head) {
   std::ranges::fill(std::span(head.before_stream).subspan(kEditNoteOffset.value(), kEditNoteBytes), std::byte{0});
 }
 
-}  // namespace
-
-FileDescriptor OpenImageFile(const std::string& path, int flags) {
-  // O_NONBLOCK: opening a fifo must not wait for its writer.
-  FileDescriptor file = OpenFile(path, flags | O_NONBLOCK);
-  struct stat status {};
-  if (::fstat(file.number(), &status) != 0) throw Error::FromErrno(fmt::format("cannot look at {}", path), errno);
-  if (!S_ISREG(status.st_mode)) {
-    throw Error(ErrorKind::kFailed, fmt::format("cannot read {}", path), "it is not a regular file");
-  }
-  return file;
-}
-
-std::optional<ImageHead> ReadImageHead(const FileDescriptor& file) {
+std::optional<ImageHead> ReadOnce(const FileDescriptor& file) {
   const auto bytes = ReadHeader(file);
   if (!bytes) return std::nullopt;
   ImageHead head;
@@ -101,6 +90,42 @@ std::optional<ImageHead> ReadImageHead(const FileDescriptor& file) {
   ReadAt(file, std::span(head.before_stream).subspan(kSaveHeaderBytes), FileOffset{kSaveHeaderBytes});
   if (known_length && !head.header.extension) LeaveNoteOut(head);
   return head;
+}
+
+struct stat StatusOf(const FileDescriptor& file) {
+  struct stat status {};
+  if (::fstat(file.number(), &status) != 0)
+    throw Error::FromErrno(fmt::format("cannot look at {}", file.name()), errno);
+  return status;
+}
+
+bool IsSame(const struct stat& a, const struct stat& b) {
+  return a.st_size == b.st_size && a.st_mtim.tv_sec == b.st_mtim.tv_sec && a.st_mtim.tv_nsec == b.st_mtim.tv_nsec;
+}
+
+}  // namespace
+
+FileDescriptor OpenImageFile(const std::string& path, int flags) {
+  // O_NONBLOCK: opening a fifo must not wait for its writer.
+  FileDescriptor file = OpenFile(path, flags | O_NONBLOCK);
+  if (!S_ISREG(StatusOf(file).st_mode)) {
+    throw Error(ErrorKind::kFailed, fmt::format("cannot read {}", path), "it is not a regular file");
+  }
+  return file;
+}
+
+// Beside an edit, the pieces can be of different moments: then the file has changed, and they are read again.
+std::optional<ImageHead> ReadImageHead(const FileDescriptor& file) {
+  for (int attempt = 1; attempt < kAttempts; ++attempt) {
+    const struct stat before = StatusOf(file);
+    try {
+      std::optional<ImageHead> head = ReadOnce(file);
+      if (IsSame(before, StatusOf(file))) return head;
+    } catch (const Error&) {
+      if (IsSame(before, StatusOf(file))) throw;
+    }
+  }
+  return ReadOnce(file);
 }
 
 }  // namespace vmsave

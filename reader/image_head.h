@@ -31,7 +31,7 @@ FileDescriptor OpenImageFile(const std::string& path, int flags);
 
 // Nothing where the file is no save image: too short, or without its magic. Throws Error{kDamaged} for one that is
 // partial or truncated before its stream, or of an unknown version or feature; with version 3, also one truncated
-// behind. Checksums are not looked at.
+// behind. Checksums are not looked at. An edit may be under way meanwhile.
 std::optional<ImageHead> ReadImageHead(const FileDescriptor& file);
 
 }  // namespace vmsave

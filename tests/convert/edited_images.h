@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <ostream>
 #include <string>
 
 #include "convert/description_edit.h"
@@ -26,6 +27,10 @@ inline std::string KindName(Kind kind) {
   constexpr const char* kNames[] = {
       "Version1", "Version2", "BigEndian", "Compressed", "LibvirtSparse", "Version3", "Version3WithoutChecksums"};
   return kNames[static_cast<int>(kind)];
+}
+
+inline std::ostream& operator<<(std::ostream& out, Kind kind) {
+  return out << KindName(kind);
 }
 
 inline Copy CopyOf(Kind kind) {

@@ -152,7 +152,10 @@ TEST_F(UsageTest, HelpFitsATerminalOf80Columns) {
                                                   {VMRESTORE_PROGRAM},
                                                   {VMIMAGE_PROGRAM},
                                                   {VMIMAGE_PROGRAM, "info"},
-                                                  {VMIMAGE_PROGRAM, "verify"}}) {
+                                                  {VMIMAGE_PROGRAM, "verify"},
+                                                  {VMIMAGE_PROGRAM, "dumpxml"},
+                                                  {VMIMAGE_PROGRAM, "setxml"},
+                                                  {VMIMAGE_PROGRAM, "edit"}}) {
     std::vector<std::string> asking = command;
     asking.emplace_back("--help");
     const Outcome help = RunToEnd(asking);
