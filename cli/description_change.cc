@@ -7,6 +7,7 @@
 #include <array>
 #include <cctype>
 #include <cerrno>
+#include <optional>
 #include <pugixml.hpp>
 #include <string_view>
 
@@ -28,8 +29,9 @@ struct Identity {
 // libvirt takes a UUID with and without dashes and spaces, in either case.
 std::string DigitsOf(std::string_view uuid) {
   std::string digits;
-  for (const unsigned char c : uuid) {
-    if (std::isxdigit(c) != 0) digits += static_cast<char>(std::tolower(c));
+  for (const char c : uuid) {
+    const int code = static_cast<unsigned char>(c);
+    if (std::isxdigit(code) != 0) digits += static_cast<char>(std::tolower(code));
   }
   return digits;
 }
@@ -61,7 +63,7 @@ FileDescriptor OpenText(const std::string& path) {
 std::string ReadText(const std::string& path, const Interrupt& interrupt) {
   const FileDescriptor file = OpenText(path);
   std::string text;
-  std::array<char, 64 * 1024> buffer{};
+  std::array<char, 65536> buffer{};
   while (text.size() <= kMaxDescriptionBytes) {
     interrupt.WaitReadable(file.number(), -1);
     const ssize_t count = ::read(file.number(), buffer.data(), buffer.size());

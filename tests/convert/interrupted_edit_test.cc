@@ -4,6 +4,7 @@
 #include <random>
 #include <set>
 
+#include "reader/stream_sender.h"
 #include "reader/verify.h"
 #include "tests/convert/edited_images.h"
 
@@ -17,12 +18,26 @@ void Do(const std::string& path, const EditStep& step) {
   Overwrite(path, step.at, step.bytes);
 }
 
+// Keeps all that was sent.
+class CollectingSink : public ByteSink {
+ public:
+  using ByteSink::Write;
+  void Write(std::span<const iovec> pieces) override {
+    for (const iovec& piece : pieces) {
+      const auto* bytes = static_cast<const std::byte*>(piece.iov_base);
+      sent.insert(sent.end(), bytes, bytes + piece.iov_len);
+    }
+  }
+  Bytes sent;
+};
+
 class InterruptedEditTest : public testing::TestWithParam<Kind> {
  protected:
   InterruptedEditTest() {
     WriteKind(path_, SmallestGuest(), GetParam());
     whole_ = ReadWholeFile(path_);
     old_ = Image(path_).description();
+    stream_ = SentStream();
     const ImageHead head = *ReadImageHead(OpenFile(path_, O_RDONLY));
     after_ = WithDescription(head.before_stream, head.header, kNew);
     const EditedImage edited = EditedImage::Of(head.header, after_, head.image_length);
@@ -45,10 +60,20 @@ class InterruptedEditTest : public testing::TestWithParam<Kind> {
     }
   }
 
+  // Everything of it, and what a QEMU gets of it.
   void ExpectVerified() const {
     if (GetParam() == Kind::kCompressed) return;
     Progress progress;
     ASSERT_TRUE(Verify(Image(path_), {}, progress, Interrupt()).damage.empty());
+    ASSERT_TRUE(SentStream() == stream_);
+  }
+
+  Bytes SentStream() const {
+    if (GetParam() == Kind::kCompressed) return {};
+    CollectingSink sink;
+    Progress progress;
+    SendImage(Image(path_), sink, {}, PageChecks::kOn, progress, Interrupt());
+    return sink.sent;
   }
 
   // The next edit leaves the file as if nothing had happened before.
@@ -75,6 +100,7 @@ class InterruptedEditTest : public testing::TestWithParam<Kind> {
   std::string path_ = directory_.Path("vm.sav");
   Bytes whole_;
   std::string old_;
+  Bytes stream_;
   Bytes after_;
   std::vector<EditStep> steps_;
   std::size_t record_ = 0;  // the step that is the first to make a difference, once it is done
