@@ -22,12 +22,12 @@ std::string Dump(const nlohmann::json& object) {
 
 std::vector<BlockInfo> QueryBlocks(const Image& image, const ReadOptions& read, const Interrupt& interrupt) {
   Progress progress;
-  std::vector<PageBitmap> stream_pages;
+  StreamWalk walk;
   const std::vector<StreamBlock>& blocks = image.contents().blocks;
-  if (!image.has_fixed_offsets() && !blocks.empty()) stream_pages = FindStreamPages(image, read, progress, interrupt);
+  if (!image.has_fixed_offsets() && !blocks.empty()) walk = WalkStream(image, read, progress, interrupt);
   std::vector<BlockInfo> infos;
   for (std::size_t i = 0; i < blocks.size(); ++i) {
-    const PageBitmap& present = image.has_fixed_offsets() ? blocks[i].present : stream_pages[i];
+    const PageBitmap& present = image.has_fixed_offsets() ? blocks[i].present : walk.present[i];
     infos.push_back({blocks[i].name, blocks[i].length, PagesToBytes(PageIndex{present.CountSet()})});
   }
   return infos;

@@ -9,7 +9,7 @@
 
 #include "format/bytes.h"
 #include "io/direct_alignment.h"
-#include "reader/file_source.h"
+#include "reader/decompressed_source.h"
 
 namespace vmsave {
 namespace {
@@ -53,7 +53,6 @@ std::string_view ImageKindName(ImageKind kind) {
 Image::Image(const std::string& path) : path_(path), file_(OpenRegularFile(path)), length_(FileLength(file_)) {
   stream_end_ = FileOffset{length_.value()};
   ReadHeader();
-  if (kind_ == ImageKind::kCompressed) return;
   ReadIntegrityTable();
   ReadStream();
 }
@@ -110,12 +109,13 @@ void Image::ReadIntegrityTable() {
 }
 
 void Image::ReadStream() {
+  if (kind_ == ImageKind::kCompressed) return ReadCompressedHead();
   FileSource source(file_, stream_start_, stream_end_);
   contents_ = ReadStreamHead(source);
   const bool mapped = contents_.has_mapped_ram();
   if (!header_) kind_ = mapped ? ImageKind::kBareMappedRam : ImageKind::kBareStream;
   if (mapped != has_fixed_offsets()) Refuse("its header and its stream disagree about where its pages are");
-  if (contents_.HasCapability(kIgnoreSharedCapability)) Refuse("it was saved with x-ignore-shared: it holds no RAM");
+  RefuseStreamWithoutRam();
   if (!mapped) return;
   const FileOffset device_state_start = source.position();
   device_state_ = ReadDeviceState(source);
@@ -125,6 +125,17 @@ void Image::ReadStream() {
   if (device_state_.empty()) Refuse("it is truncated: it has no device state");
   CheckPagesLieInFile();
   if (integrity_) CheckTableMatchesBlocks();
+}
+
+void Image::ReadCompressedHead() {
+  DecompressedSource source(std::make_unique<FileSource>(file_, stream_start_, stream_end_), header_->format);
+  contents_ = ReadStreamHead(source);
+  if (contents_.has_mapped_ram()) Refuse("fixed offsets cannot be compressed, but its stream has them");
+  RefuseStreamWithoutRam();
+}
+
+void Image::RefuseStreamWithoutRam() const {
+  if (contents_.HasCapability(kIgnoreSharedCapability)) Refuse("it was saved with x-ignore-shared: it holds no RAM");
 }
 
 void Image::CheckPagesLieInFile() const {
@@ -162,12 +173,6 @@ ByteCount Image::disk_usage() const {
   struct stat status {};
   if (::fstat(file_.number(), &status) != 0) throw Error::FromErrno(fmt::format("cannot look at {}", path_), errno);
   return ByteCount{static_cast<std::uint64_t>(status.st_blocks) * 512};
-}
-
-void Image::RefuseCompressed() const {
-  if (kind_ != ImageKind::kCompressed) return;
-  Refuse(fmt::format("its body is compressed with {}, which vmsave does not read", BodyFormatName(header_->format)),
-         "restore it with virsh restore");
 }
 
 FileDescriptor Image::OpenForPages(CacheUse cache) const {

@@ -41,7 +41,7 @@ class Image {
   const std::string& description() const { return description_; }
   bool was_running() const { return !header_ || header_->was_running; }
 
-  // Machine type and RAM blocks; with fixed offsets, also which pages are present. Empty for compressed images.
+  // Machine type and RAM blocks; with fixed offsets, also which pages are present.
   const StreamContents& contents() const { return contents_; }
 
   FileOffset stream_start() const { return stream_start_; }
@@ -52,9 +52,6 @@ class Image {
 
   // Version 3 with checksums only.
   const std::optional<IntegrityTable>& integrity() const { return integrity_; }
-
-  // Throws Error{kDamaged} for a compressed image: its body is for other programs.
-  void RefuseCompressed() const;
 
   ByteCount file_length() const { return length_; }
   ByteCount disk_usage() const;
@@ -69,6 +66,8 @@ class Image {
   void ReadHeader();
   void ReadIntegrityTable();
   void ReadStream();
+  void ReadCompressedHead();
+  void RefuseStreamWithoutRam() const;
   void CheckPagesLieInFile() const;
   void CheckTableMatchesBlocks() const;
   [[noreturn]] void Refuse(std::string_view why, std::string_view advice = "") const;
