@@ -8,10 +8,11 @@ namespace vmsave {
 namespace {
 
 int Main(int argc, char** argv) {
-  const auto app = MakeApp("vmimage", "Looks into save images and checks them; never changes one.",
-                           {"info [OPTIONS] IMAGE", "verify [OPTIONS] IMAGE"});
+  const auto app =
+      MakeApp("vmimage", "Looks into save images, checks them, and makes them into others.",
+              {"info [OPTIONS] IMAGE", "verify [OPTIONS] IMAGE", "convert [OPTIONS] --to KIND IMAGE TARGET"});
   std::vector<std::unique_ptr<ImageCommand>> commands;
-  for (const auto add : {AddInfo, AddVerify}) commands.push_back(add(*app));
+  for (const auto add : {AddInfo, AddVerify, AddConvert}) commands.push_back(add(*app));
   if (!ParseOptions(*app, argc, argv)) return 0;
   const Interrupt interrupt = Interrupt::FromSignals();
   return (*std::ranges::find_if(commands, [](const auto& command) { return command->chosen(); }))->Run(interrupt);

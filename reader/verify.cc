@@ -248,4 +248,9 @@ VerifyReport Verify(const Image& image, const ReadOptions& options, Progress& pr
   return report;
 }
 
+void VerifyAll(const Image& image, const ReadOptions& options, Progress& progress, const Interrupt& interrupt) {
+  const VerifyReport report = Verify(image, options, progress, interrupt);
+  if (!report.damage.empty()) ThrowDamaged(image, report.damage.front());
+}
+
 }  // namespace vmsave
