@@ -102,6 +102,7 @@ class InfoCommand final : public ImageCommand {
   int Run(const Interrupt& interrupt) override {
     const Transfer transfer = ResolveTransfer("vmimage", transfer_);
     const Image image(image_);
+    TellAssumedAlignment("vmimage", image, transfer.cache);
     const ReadOptions read{transfer.channels, transfer.engine, transfer.cache};
     const std::vector<BlockInfo> blocks = QueryBlocks(image, read, interrupt);
     const std::optional<std::string> damage = FindDamage(image);

@@ -1,5 +1,5 @@
-// The choice between SSE2, AVX2 and AVX-512, which Debian's libxxhash.so makes while it runs and its archive has not: what the archive was compiled
-// for, SSE2, is on every x86-64.
+// The choice between SSE2, AVX2 and AVX-512, which Debian's libxxhash.so makes while it runs and its archive has not:
+// what the archive was compiled for, SSE2, is on every x86-64.
 #if defined(__x86_64__)
 #include <xxhash.h>
 
