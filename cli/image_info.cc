@@ -43,6 +43,10 @@ std::optional<std::string> FindDamage(const Image& image) {
   return FindMetadataDamage(image);
 }
 
+std::string_view ByteOrderName(std::endian byte_order) {
+  return byte_order == std::endian::big ? "big-endian" : "little-endian";
+}
+
 nlohmann::json InfoAsJson(const Image& image, const std::vector<BlockInfo>& blocks,
                           const std::optional<std::string>& damage) {
   nlohmann::json info{{"image", image.path()},
@@ -57,6 +61,7 @@ nlohmann::json InfoAsJson(const Image& image, const std::vector<BlockInfo>& bloc
   if (image.header()) {
     info["version"] = image.header()->version;
     info["format"] = BodyFormatName(image.header()->format);
+    info["header_byte_order"] = ByteOrderName(image.header()->byte_order);
     info["was_running"] = image.header()->was_running;
     info["name"] = ReadDescription(image.description()).name;
   }
@@ -76,6 +81,7 @@ void PrintInfo(const Image& image, const std::vector<BlockInfo>& blocks, const s
   line("kind:", std::string(ImageKindName(image.kind())));
   if (image.header()) {
     line("version:", fmt::format("{}, format {}", image.header()->version, BodyFormatName(image.header()->format)));
+    if (image.header()->byte_order == std::endian::big) fmt::print("header byte order: big-endian\n");
     line("guest:", ReadDescription(image.description()).name);
     line("was running:", image.header()->was_running ? "yes" : "no");
   }

@@ -5,15 +5,10 @@
 #include <ostream>
 
 #include "tests/e2e/end_to_end_test.h"
+#include "tests/e2e/static_vmrestore.h"
 
 namespace vmsave {
 namespace {
-
-#ifdef VMRESTORE_STATIC_PROGRAM
-constexpr const char* kStaticVmrestore = VMRESTORE_STATIC_PROGRAM;
-#else
-constexpr const char* kStaticVmrestore = nullptr;
-#endif
 
 constexpr int kCannotBeOlder = 77;  // of without_syscalls
 
@@ -41,9 +36,7 @@ class OlderHostTest : public EndToEndTest, public testing::WithParamInterface<Ho
   void SetUp() override {
     EndToEndTest::SetUp();
     if (IsSkipped()) return;
-    if (GetParam().static_program && kStaticVmrestore == nullptr) {
-      GTEST_SKIP() << "this build has no static programs (VMSAVE_STATIC)";
-    }
+    if (GetParam().static_program && kStaticVmrestore == nullptr) GTEST_SKIP() << kNoStaticPrograms;
     if (RunToEnd(OnOlderKernel({"true"})).status == kCannotBeOlder) GTEST_SKIP() << "no seccomp";
   }
 
