@@ -101,6 +101,8 @@ TEST_P(OldImageTest, InfoTellsItsVersionAndByteOrder) {
 
   EXPECT_EQ(info.at("version"), GetParam().version);
   EXPECT_EQ(info.at("header_byte_order"), GetParam().byte_order);
+  EXPECT_EQ(info.at("needs").at("qemu").at("since"), "7.2");
+  EXPECT_EQ(info.at("needs").at("virsh").at("possible"), true);
   EXPECT_NE(text.find("version:     " + std::to_string(GetParam().version)), std::string::npos) << text;
   const bool told = text.find("header byte order: big-endian\n") != std::string::npos;
   EXPECT_EQ(told, GetParam().byte_order == "big-endian") << text;
