@@ -132,6 +132,7 @@ class Program {
     if (options_.qmp) CheckSocketIsThere(*options_.qmp);
     if (!options_.command.empty()) CheckCommandFits(image_, ReadCommand(options_.command));
     VerifyFirst(image_, options_, restore_.wish.read, progress_, interrupt_);
+    TellAssumedAlignment("vmrestore", image_, restore_.wish.read.cache);
     progress_.Begin("starting QEMU", ByteCount{0});
     if (!options_.command.empty()) StartQemu();
     QmpClient qmp(process_ ? process_->qmp_socket_path() : *options_.qmp, interrupt_);

@@ -32,12 +32,19 @@ ImageState DecodeMagic(std::span<const std::byte> bytes, std::string_view file) 
   Refuse(file, "it is not a save image");
 }
 
-// The fields behind the magic, all of them u32, in the byte order in which the version makes sense.
-std::array<std::byte, kSaveHeaderBytes> InLittleEndian(std::span<const std::byte, kSaveHeaderBytes> bytes) {
+// The one in which the version makes sense.
+std::endian ByteOrderOf(std::span<const std::byte, kSaveHeaderBytes> bytes) {
+  const auto version = GetLittleEndian<std::uint32_t>(bytes.subspan(kSaveMagicBytes));
+  const bool swapped = version > kNewestVersion && __builtin_bswap32(version) <= kNewestSwappedVersion;
+  return swapped ? std::endian::big : std::endian::little;
+}
+
+// The fields behind the magic are all u32, up to the extension.
+std::array<std::byte, kSaveHeaderBytes> InLittleEndian(std::span<const std::byte, kSaveHeaderBytes> bytes,
+                                                       std::endian byte_order) {
   std::array<std::byte, kSaveHeaderBytes> fields{};
   std::copy(bytes.begin(), bytes.end(), fields.begin());
-  const auto version = GetLittleEndian<std::uint32_t>(bytes.subspan(kSaveMagicBytes));
-  if (version <= kNewestVersion || __builtin_bswap32(version) > kNewestSwappedVersion) return fields;
+  if (byte_order == std::endian::little) return fields;
   for (std::size_t at = kSaveMagicBytes; at < kExtensionOffset; at += 4) {
     std::reverse(fields.begin() + static_cast<std::ptrdiff_t>(at),
                  fields.begin() + static_cast<std::ptrdiff_t>(at + 4));
@@ -130,7 +137,8 @@ std::array<std::byte, kSaveHeaderBytes> EncodeSaveHeader(const SaveHeader& heade
 SaveHeader DecodeSaveHeader(std::span<const std::byte, kSaveHeaderBytes> bytes, std::string_view file) {
   SaveHeader header;
   header.state = DecodeMagic(bytes, file);
-  const auto fields = InLittleEndian(bytes);
+  header.byte_order = ByteOrderOf(bytes);
+  const auto fields = InLittleEndian(bytes, header.byte_order);
   ByteReader reader(std::span<const std::byte>{fields}.subspan(kSaveMagicBytes), fmt::format("header of {}", file));
   header.version = reader.TakeLittleEndian<std::uint32_t>();
   if (header.version == 0 || header.version > kNewestVersion) {

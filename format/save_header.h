@@ -3,6 +3,7 @@
 #pragma once
 
 #include <array>
+#include <bit>
 #include <cstdint>
 #include <optional>
 #include <span>
@@ -41,6 +42,8 @@ struct SaveHeader {
   bool was_running = false;
   BodyFormat format = BodyFormat::kRaw;
   std::uint32_t cookie_offset = 0;  // from the description's start; 0 = no cookie
+  // As it was found, of versions 1 and 2; encoded is always little-endian.
+  std::endian byte_order = std::endian::little;
   std::optional<HeaderExtension> extension;
 
   FileOffset stream_start() const { return FileOffset{kSaveHeaderBytes} + ByteCount{data_length}; }

@@ -184,4 +184,8 @@ FileDescriptor Image::OpenForPages(CacheUse cache) const {
   return direct;
 }
 
+AlignmentSource Image::alignment_source() const {
+  return AskDirectAlignment(OpenForPages(CacheUse::kBypass)).source;
+}
+
 }  // namespace vmsave

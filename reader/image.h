@@ -59,8 +59,11 @@ class Image {
   // Through the page cache.
   const FileDescriptor& file() const { return file_; }
 
-  // One more descriptor for pages: O_DIRECT with kBypass. Throws as OpenDirect does.
+  // One more descriptor for pages: O_DIRECT with kBypass. Throws as OpenDirect and AskDirectAlignment do.
   FileDescriptor OpenForPages(CacheUse cache) const;
+
+  // Whether the alignment of kBypass is told or assumed. Throws as OpenForPages does.
+  AlignmentSource alignment_source() const;
 
  private:
   void ReadHeader();

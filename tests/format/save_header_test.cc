@@ -121,7 +121,9 @@ TEST(HeaderTest, SwapsAHeaderFromABigEndianHost) {
   EXPECT_EQ(header.data_length, golden::kDataLength);
   EXPECT_TRUE(header.was_running);
   EXPECT_EQ(header.cookie_offset, 10U);
+  EXPECT_EQ(header.byte_order, std::endian::big);
   EXPECT_EQ(Decode(Swapped(WithV2(16, 1))).version, 1U);
+  EXPECT_EQ(Decode(WithV2(16, 1)).byte_order, std::endian::little);
 }
 
 TEST(HeaderTest, RefusesASwappedVersion3SinceItIsAlwaysLittleEndian) {
