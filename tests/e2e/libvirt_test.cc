@@ -1,0 +1,217 @@
+// Images go both ways between libvirt and the programs, and so does the guest in them.
+#include "tests/e2e/libvirt.h"
+
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <ostream>
+
+#include "tests/e2e/end_to_end_test.h"
+
+namespace vmsave {
+namespace {
+
+class LibvirtTest : public EndToEndTest {
+ protected:
+  void SetUp() override {
+    EndToEndTest::SetUp();
+    if (IsSkipped()) return;
+    if (const std::optional<std::string> reason = WhyNoLibvirt()) GTEST_SKIP() << *reason;
+  }
+
+  // A guest whose QEMU is as old as its libvirt.
+  Guest MakeGuest(WhichLibvirt libvirt, Ram ram = Ram::kPrivate) const {
+    GuestShape shape;
+    shape.qemu = libvirt == WhichLibvirt::kOld ? WhichQemu::kOld : WhichQemu::kNew;
+    shape.ram = ram;
+    return Guest(files_, kGuestName, shape);
+  }
+
+  // A save that libvirt can restore, of the domain that stands for `guest`.
+  Outcome SaveDomain(const Libvirt& libvirt, const Guest& guest, const std::vector<std::string>& options = {}) const {
+    const std::string description = files_.Path("description.xml");
+    WriteWholeFile(description, libvirt.MigratableXml());
+    std::vector<std::string> arguments{"--image-version", "2", "--description", description};
+    arguments.insert(arguments.end(), options.begin(), options.end());
+    return Save(guest, arguments);
+  }
+};
+
+// `virsh save`, then vmrestore.
+struct LibvirtImage {
+  std::string name;
+  WhichLibvirt libvirt;
+  std::vector<std::string> settings;      // lines of qemu.conf
+  std::vector<std::string> save_options;  // of virsh
+  std::string format;
+};
+
+std::ostream& operator<<(std::ostream& out, const LibvirtImage& image) {
+  return out << image.name;
+}
+
+class LibvirtImageTest : public LibvirtTest, public testing::WithParamInterface<LibvirtImage> {};
+
+TEST_P(LibvirtImageTest, IsReadAndRestored) {
+  const LibvirtImage& image = GetParam();
+  const Guest guest = MakeGuest(image.libvirt);
+  const Libvirt libvirt(image.libvirt, image.settings);
+  libvirt.Boot(guest);
+
+  std::vector<std::string> save{"save", kGuestName, ImagePath()};
+  save.insert(save.end(), image.save_options.begin(), image.save_options.end());
+  ASSERT_TRUE(Succeeded(libvirt.Virsh(save)));
+
+  const Outcome info = RunToEnd({VMIMAGE_PROGRAM, "info", "--json", ImagePath()});
+  ASSERT_TRUE(Succeeded(info));
+  EXPECT_EQ(nlohmann::json::parse(info.out).at("format"), image.format);
+  EXPECT_EQ(nlohmann::json::parse(info.out).at("name"), kGuestName);
+  EXPECT_TRUE(Succeeded(RunToEnd({VMIMAGE_PROGRAM, "verify", ImagePath()})));
+  ASSERT_TRUE(Succeeded(Restore(guest)));
+  EXPECT_TRUE(GoesOn(guest));
+}
+
+const LibvirtImage kLibvirtImages[] = {
+    {"RawOld", WhichLibvirt::kOld, {}, {}, "raw"},
+    {"RawNew", WhichLibvirt::kNew, {}, {}, "raw"},
+    {"RawPastTheCache", WhichLibvirt::kOld, {}, {"--bypass-cache"}, "raw"},
+    {"Gzip", WhichLibvirt::kOld, {"save_image_format = \"gzip\""}, {}, "gzip"},
+    {"Xz", WhichLibvirt::kNew, {}, {"--image-format", "xz"}, "xz"},
+    {"Zstd", WhichLibvirt::kNew, {}, {"--image-format", "zstd"}, "zstd"},
+    {"Sparse", WhichLibvirt::kNew, {}, {"--image-format", "sparse", "--parallel-channels", "2"}, "sparse"},
+};
+
+INSTANTIATE_TEST_SUITE_P(Formats, LibvirtImageTest, testing::ValuesIn(kLibvirtImages),
+                         [](const auto& test) { return test.param.name; });
+
+// vmsave, then `virsh restore`.
+struct ImageForLibvirt {
+  std::string name;
+  WhichLibvirt libvirt;
+  Ram ram;
+  std::vector<std::string> save_options;
+  std::vector<std::string> restore_options;  // of virsh
+};
+
+std::ostream& operator<<(std::ostream& out, const ImageForLibvirt& image) {
+  return out << image.name;
+}
+
+class ImageForLibvirtTest : public LibvirtTest, public testing::WithParamInterface<ImageForLibvirt> {};
+
+TEST_P(ImageForLibvirtTest, IsRestoredByVirsh) {
+  const ImageForLibvirt& image = GetParam();
+  const Guest guest = MakeGuest(image.libvirt, image.ram);
+  const Libvirt libvirt(image.libvirt);
+  libvirt.Boot(guest);
+
+  ASSERT_TRUE(Succeeded(SaveDomain(libvirt, guest, image.save_options)));
+  libvirt.WaitForEnd();
+  std::vector<std::string> restore{"restore", ImagePath()};
+  restore.insert(restore.end(), image.restore_options.begin(), image.restore_options.end());
+  ASSERT_TRUE(Succeeded(libvirt.Virsh(restore)));
+
+  EXPECT_EQ(libvirt.State(), "running");
+  EXPECT_TRUE(GoesOn(guest));
+}
+
+const ImageForLibvirt kImagesForLibvirt[] = {
+    {"MultifdOld", WhichLibvirt::kOld, Ram::kPrivate, {"--from", "multifd"}, {}},
+    {"MultifdNew", WhichLibvirt::kNew, Ram::kPrivate, {"--from", "multifd"}, {}},
+    {"StreamOld", WhichLibvirt::kOld, Ram::kPrivate, {"--from", "stream"}, {}},
+    {"MemfdOld", WhichLibvirt::kOld, Ram::kMemfd, {"--from", "memory"}, {}},
+    {"MemfdNew", WhichLibvirt::kNew, Ram::kMemfd, {"--from", "memory"}, {}},
+    {"FileNew", WhichLibvirt::kNew, Ram::kFile, {"--from", "memory"}, {}},
+    {"PastTheCache", WhichLibvirt::kNew, Ram::kMemfd, {"--bypass-cache"}, {"--bypass-cache"}},
+};
+
+INSTANTIATE_TEST_SUITE_P(Ways, ImageForLibvirtTest, testing::ValuesIn(kImagesForLibvirt),
+                         [](const auto& test) { return test.param.name; });
+
+TEST_F(LibvirtTest, EndsWithItsGuests) {
+  const Guest guest = MakeGuest(WhichLibvirt::kNew);
+
+  std::make_unique<Libvirt>(WhichLibvirt::kNew)->Boot(guest);
+
+  EXPECT_TRUE(StandsStill(guest));
+}
+
+TEST_F(LibvirtTest, PausedGuestIsRestoredPaused) {
+  const Guest guest = MakeGuest(WhichLibvirt::kNew);
+  const Libvirt libvirt(WhichLibvirt::kNew);
+  libvirt.Boot(guest);
+  ASSERT_TRUE(Succeeded(libvirt.Virsh({"suspend", kGuestName})));
+
+  ASSERT_TRUE(Succeeded(SaveDomain(libvirt, guest)));
+  libvirt.WaitForEnd();
+  ASSERT_TRUE(Succeeded(libvirt.Virsh({"restore", ImagePath()})));
+
+  EXPECT_EQ(libvirt.State(), "paused");
+  EXPECT_TRUE(StandsStill(guest));
+  ASSERT_TRUE(Succeeded(libvirt.Virsh({"resume", kGuestName})));
+  EXPECT_TRUE(GoesOn(guest));
+}
+
+// There is room for a longer description in the image.
+TEST_F(LibvirtTest, DescriptionIsEditedInPlace) {
+  const Guest guest = MakeGuest(WhichLibvirt::kNew);
+  const Libvirt libvirt(WhichLibvirt::kNew);
+  libvirt.Boot(guest);
+  ASSERT_TRUE(Succeeded(SaveDomain(libvirt, guest)));
+  libvirt.WaitForEnd();
+
+  std::string xml = libvirt.Virsh({"save-image-dumpxml", ImagePath()}).out;
+  xml.insert(xml.find("<memory "), "<title>" + std::string(1000, 'x') + "</title>");
+  WriteWholeFile(files_.Path("longer.xml"), xml);
+  ASSERT_TRUE(Succeeded(libvirt.Virsh({"save-image-define", ImagePath(), files_.Path("longer.xml"), "--paused"})));
+
+  EXPECT_TRUE(Succeeded(RunToEnd({VMIMAGE_PROGRAM, "verify", ImagePath()})));
+  ASSERT_TRUE(Succeeded(libvirt.Virsh({"restore", ImagePath()})));
+  EXPECT_EQ(libvirt.State(), "paused");
+  EXPECT_EQ(libvirt.Virsh({"desc", "--title", kGuestName}).out.find(std::string(1000, 'x')), 0U);
+}
+
+TEST_F(LibvirtTest, GuestThatRunsOnIsSavedByLibvirtNext) {
+  const Guest guest = MakeGuest(WhichLibvirt::kNew);
+  const Libvirt libvirt(WhichLibvirt::kNew);
+  libvirt.Boot(guest);
+  ASSERT_TRUE(Succeeded(SaveDomain(libvirt, guest, {"--after", "resume"})));
+
+  EXPECT_EQ(libvirt.State(), "running");
+  ASSERT_TRUE(Succeeded(libvirt.Virsh({"save", kGuestName, ImagePath("libvirt.sav")})));
+  ASSERT_TRUE(Succeeded(libvirt.Virsh({"restore", ImagePath("libvirt.sav")})));
+
+  EXPECT_TRUE(GoesOn(guest));
+}
+
+TEST_F(LibvirtTest, ImageOfANewHostIsRestoredByAnOlderLibvirt) {
+  const Guest guest = MakeGuest(WhichLibvirt::kNew);
+  const Guest elsewhere = MakeGuest(WhichLibvirt::kOld);
+  {
+    const Libvirt libvirt(WhichLibvirt::kNew);
+    libvirt.Boot(guest);
+    ASSERT_TRUE(Succeeded(SaveDomain(libvirt, guest)));
+  }
+
+  // Both hosts' QEMU usually has the same path.
+  WriteWholeFile(files_.Path("elsewhere.xml"), DomainXml(elsewhere));
+  const Libvirt libvirt(WhichLibvirt::kOld);
+  ASSERT_TRUE(Succeeded(libvirt.Virsh({"restore", ImagePath(), "--xml", files_.Path("elsewhere.xml")})));
+
+  EXPECT_TRUE(GoesOn(elsewhere));
+}
+
+TEST_F(LibvirtTest, Version3IsRefusedByLibvirtAndRestoredByVmrestore) {
+  const Guest guest = MakeGuest(WhichLibvirt::kNew);
+  const Libvirt libvirt(WhichLibvirt::kNew);
+  libvirt.Boot(guest);
+  ASSERT_TRUE(Succeeded(SaveDomain(libvirt, guest, {"--image-version", "3"})));
+  libvirt.WaitForEnd();
+
+  EXPECT_TRUE(Refused(libvirt.Virsh({"restore", ImagePath()}), 1, "image version is not supported"));
+
+  ASSERT_TRUE(Succeeded(Restore(guest)));
+  EXPECT_TRUE(GoesOn(guest));
+}
+
+}  // namespace
+}  // namespace vmsave
