@@ -23,6 +23,7 @@ class LibvirtTest : public EndToEndTest {
     GuestShape shape;
     shape.qemu = libvirt == WhichLibvirt::kOld ? WhichQemu::kOld : WhichQemu::kNew;
     shape.ram = ram;
+    shape.options = "fill=20 seed=7 tick=20 passes=4";  // its pages do not compress, which takes long
     return Guest(files_, kGuestName, shape);
   }
 
