@@ -1,6 +1,7 @@
 // Images go both ways between libvirt and the programs, and so does the guest in them.
 #include "tests/e2e/libvirt.h"
 
+#include <filesystem>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <ostream>
@@ -9,6 +10,8 @@
 
 namespace vmsave {
 namespace {
+
+using enum WhichLibvirt;
 
 class LibvirtTest : public EndToEndTest {
  protected:
@@ -21,7 +24,7 @@ class LibvirtTest : public EndToEndTest {
   // A guest whose QEMU is as old as its libvirt.
   Guest MakeGuest(WhichLibvirt libvirt, Ram ram = Ram::kPrivate) const {
     GuestShape shape;
-    shape.qemu = libvirt == WhichLibvirt::kOld ? WhichQemu::kOld : WhichQemu::kNew;
+    shape.qemu = libvirt == kOld ? WhichQemu::kOld : WhichQemu::kNew;
     shape.ram = ram;
     shape.options = "fill=20 seed=7 tick=20 passes=4";  // its pages do not compress, which takes long
     return Guest(files_, kGuestName, shape);
@@ -31,7 +34,7 @@ class LibvirtTest : public EndToEndTest {
   Outcome SaveDomain(const Libvirt& libvirt, const Guest& guest, const std::vector<std::string>& options = {}) const {
     const std::string description = files_.Path("description.xml");
     WriteWholeFile(description, libvirt.MigratableXml());
-    std::vector<std::string> arguments{"--image-version", "2", "--description", description};
+    std::vector<std::string> arguments{"--description", description};
     arguments.insert(arguments.end(), options.begin(), options.end());
     return Save(guest, arguments);
   }
@@ -72,24 +75,25 @@ TEST_P(LibvirtImageTest, IsReadAndRestored) {
 }
 
 const LibvirtImage kLibvirtImages[] = {
-    {"RawOld", WhichLibvirt::kOld, {}, {}, "raw"},
-    {"RawNew", WhichLibvirt::kNew, {}, {}, "raw"},
-    {"RawPastTheCache", WhichLibvirt::kOld, {}, {"--bypass-cache"}, "raw"},
-    {"Gzip", WhichLibvirt::kOld, {"save_image_format = \"gzip\""}, {}, "gzip"},
-    {"Xz", WhichLibvirt::kNew, {}, {"--image-format", "xz"}, "xz"},
-    {"Zstd", WhichLibvirt::kNew, {}, {"--image-format", "zstd"}, "zstd"},
-    {"Sparse", WhichLibvirt::kNew, {}, {"--image-format", "sparse", "--parallel-channels", "2"}, "sparse"},
+    {"RawOld", kOld, {}, {}, "raw"},
+    {"RawNew", kNew, {}, {}, "raw"},
+    {"RawPastTheCache", kOld, {}, {"--bypass-cache"}, "raw"},
+    {"Gzip", kOld, {"save_image_format = \"gzip\""}, {}, "gzip"},
+    {"Xz", kNew, {}, {"--image-format", "xz"}, "xz"},
+    {"Zstd", kNew, {}, {"--image-format", "zstd"}, "zstd"},
+    {"Sparse", kNew, {}, {"--image-format", "sparse", "--parallel-channels", "2"}, "sparse"},
 };
 
 INSTANTIATE_TEST_SUITE_P(Formats, LibvirtImageTest, testing::ValuesIn(kLibvirtImages),
                          [](const auto& test) { return test.param.name; });
 
-// vmsave, then `virsh restore`.
+// vmsave, perhaps `vmimage convert`, then `virsh restore`.
 struct ImageForLibvirt {
   std::string name;
   WhichLibvirt libvirt;
   Ram ram;
   std::vector<std::string> save_options;
+  std::vector<std::string> convert_options;  // none: as vmsave left it
   std::vector<std::string> restore_options;  // of virsh
 };
 
@@ -97,7 +101,19 @@ std::ostream& operator<<(std::ostream& out, const ImageForLibvirt& image) {
   return out << image.name;
 }
 
-class ImageForLibvirtTest : public LibvirtTest, public testing::WithParamInterface<ImageForLibvirt> {};
+class ImageForLibvirtTest : public LibvirtTest, public testing::WithParamInterface<ImageForLibvirt> {
+ protected:
+  // Another image takes the place of ImagePath().
+  Outcome Convert(const std::vector<std::string>& options) const {
+    const std::string converted = ImagePath("converted.sav");
+    std::vector<std::string> command{VMIMAGE_PROGRAM, "convert"};
+    command.insert(command.end(), options.begin(), options.end());
+    command.insert(command.end(), {ImagePath(), converted});
+    Outcome outcome = RunToEnd(command);
+    if (outcome.status == 0) std::filesystem::rename(converted, ImagePath());
+    return outcome;
+  }
+};
 
 TEST_P(ImageForLibvirtTest, IsRestoredByVirsh) {
   const ImageForLibvirt& image = GetParam();
@@ -107,6 +123,9 @@ TEST_P(ImageForLibvirtTest, IsRestoredByVirsh) {
 
   ASSERT_TRUE(Succeeded(SaveDomain(libvirt, guest, image.save_options)));
   libvirt.WaitForEnd();
+  if (!image.convert_options.empty()) {
+    ASSERT_TRUE(Succeeded(Convert(image.convert_options)));
+  }
   std::vector<std::string> restore{"restore", ImagePath()};
   restore.insert(restore.end(), image.restore_options.begin(), image.restore_options.end());
   ASSERT_TRUE(Succeeded(libvirt.Virsh(restore)));
@@ -116,29 +135,41 @@ TEST_P(ImageForLibvirtTest, IsRestoredByVirsh) {
 }
 
 const ImageForLibvirt kImagesForLibvirt[] = {
-    {"MultifdOld", WhichLibvirt::kOld, Ram::kPrivate, {"--from", "multifd"}, {}},
-    {"MultifdNew", WhichLibvirt::kNew, Ram::kPrivate, {"--from", "multifd"}, {}},
-    {"StreamOld", WhichLibvirt::kOld, Ram::kPrivate, {"--from", "stream"}, {}},
-    {"MemfdOld", WhichLibvirt::kOld, Ram::kMemfd, {"--from", "memory"}, {}},
-    {"MemfdNew", WhichLibvirt::kNew, Ram::kMemfd, {"--from", "memory"}, {}},
-    {"FileNew", WhichLibvirt::kNew, Ram::kFile, {"--from", "memory"}, {}},
-    {"PastTheCache", WhichLibvirt::kNew, Ram::kMemfd, {"--bypass-cache"}, {"--bypass-cache"}},
+    {"MultifdOld", kOld, Ram::kPrivate, {"--from", "multifd"}, {}, {}},
+    {"MultifdNew", kNew, Ram::kPrivate, {"--from", "multifd"}, {}, {}},
+    {"StreamOld", kOld, Ram::kPrivate, {"--from", "stream"}, {}, {}},
+    {"MemfdOld", kOld, Ram::kMemfd, {"--from", "memory"}, {}, {}},
+    {"MemfdNew", kNew, Ram::kMemfd, {"--from", "memory"}, {}, {}},
+    {"FileNew", kNew, Ram::kFile, {"--from", "memory"}, {}, {}},
+    {"PastTheCache", kNew, Ram::kMemfd, {"--bypass-cache"}, {}, {"--bypass-cache"}},
+    {"Version3As2", kOld, Ram::kMemfd, {"--image-version", "3"}, {"--to", "2"}, {}},
+    {"Gzip", kOld, Ram::kPrivate, {}, {"--to", "2", "--compress", "gzip"}, {}},
+    {"Xz", kNew, Ram::kPrivate, {}, {"--to", "2", "--compress", "xz"}, {}},
+    {"Zstd", kNew, Ram::kPrivate, {}, {"--to", "2", "--compress", "zstd"}, {}},
+    {"Version2AsSparse", kNew, Ram::kPrivate, {}, {"--to", "libvirt-sparse"}, {}},
+    {"Version3AsSparse", kNew, Ram::kMemfd, {"--image-version", "3"}, {"--to", "libvirt-sparse"}, {}},
+    {"SparseInParallel",
+     kNew,
+     Ram::kPrivate,
+     {"--image-version", "3"},
+     {"--to", "libvirt-sparse"},
+     {"--parallel-channels", "2", "--bypass-cache"}},
 };
 
 INSTANTIATE_TEST_SUITE_P(Ways, ImageForLibvirtTest, testing::ValuesIn(kImagesForLibvirt),
                          [](const auto& test) { return test.param.name; });
 
 TEST_F(LibvirtTest, EndsWithItsGuests) {
-  const Guest guest = MakeGuest(WhichLibvirt::kNew);
+  const Guest guest = MakeGuest(kNew);
 
-  std::make_unique<Libvirt>(WhichLibvirt::kNew)->Boot(guest);
+  std::make_unique<Libvirt>(kNew)->Boot(guest);
 
   EXPECT_TRUE(StandsStill(guest));
 }
 
 TEST_F(LibvirtTest, PausedGuestIsRestoredPaused) {
-  const Guest guest = MakeGuest(WhichLibvirt::kNew);
-  const Libvirt libvirt(WhichLibvirt::kNew);
+  const Guest guest = MakeGuest(kNew);
+  const Libvirt libvirt(kNew);
   libvirt.Boot(guest);
   ASSERT_TRUE(Succeeded(libvirt.Virsh({"suspend", kGuestName})));
 
@@ -154,8 +185,8 @@ TEST_F(LibvirtTest, PausedGuestIsRestoredPaused) {
 
 // There is room for a longer description in the image.
 TEST_F(LibvirtTest, DescriptionIsEditedInPlace) {
-  const Guest guest = MakeGuest(WhichLibvirt::kNew);
-  const Libvirt libvirt(WhichLibvirt::kNew);
+  const Guest guest = MakeGuest(kNew);
+  const Libvirt libvirt(kNew);
   libvirt.Boot(guest);
   ASSERT_TRUE(Succeeded(SaveDomain(libvirt, guest)));
   libvirt.WaitForEnd();
@@ -172,8 +203,8 @@ TEST_F(LibvirtTest, DescriptionIsEditedInPlace) {
 }
 
 TEST_F(LibvirtTest, GuestThatRunsOnIsSavedByLibvirtNext) {
-  const Guest guest = MakeGuest(WhichLibvirt::kNew);
-  const Libvirt libvirt(WhichLibvirt::kNew);
+  const Guest guest = MakeGuest(kNew);
+  const Libvirt libvirt(kNew);
   libvirt.Boot(guest);
   ASSERT_TRUE(Succeeded(SaveDomain(libvirt, guest, {"--after", "resume"})));
 
@@ -185,25 +216,25 @@ TEST_F(LibvirtTest, GuestThatRunsOnIsSavedByLibvirtNext) {
 }
 
 TEST_F(LibvirtTest, ImageOfANewHostIsRestoredByAnOlderLibvirt) {
-  const Guest guest = MakeGuest(WhichLibvirt::kNew);
-  const Guest elsewhere = MakeGuest(WhichLibvirt::kOld);
+  const Guest guest = MakeGuest(kNew);
+  const Guest elsewhere = MakeGuest(kOld);
   {
-    const Libvirt libvirt(WhichLibvirt::kNew);
+    const Libvirt libvirt(kNew);
     libvirt.Boot(guest);
     ASSERT_TRUE(Succeeded(SaveDomain(libvirt, guest)));
   }
 
   // Both hosts' QEMU usually has the same path.
   WriteWholeFile(files_.Path("elsewhere.xml"), DomainXml(elsewhere));
-  const Libvirt libvirt(WhichLibvirt::kOld);
+  const Libvirt libvirt(kOld);
   ASSERT_TRUE(Succeeded(libvirt.Virsh({"restore", ImagePath(), "--xml", files_.Path("elsewhere.xml")})));
 
   EXPECT_TRUE(GoesOn(elsewhere));
 }
 
 TEST_F(LibvirtTest, Version3IsRefusedByLibvirtAndRestoredByVmrestore) {
-  const Guest guest = MakeGuest(WhichLibvirt::kNew);
-  const Libvirt libvirt(WhichLibvirt::kNew);
+  const Guest guest = MakeGuest(kNew);
+  const Libvirt libvirt(kNew);
   libvirt.Boot(guest);
   ASSERT_TRUE(Succeeded(SaveDomain(libvirt, guest, {"--image-version", "3"})));
   libvirt.WaitForEnd();
