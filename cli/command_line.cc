@@ -11,6 +11,7 @@ namespace vmsave {
 namespace {
 
 constexpr std::size_t kHelpColumns = 80;
+constexpr const char* kOptionalGroup = "optional";  // CLI11 wants a value for every positional argument in turn
 constexpr std::string_view kExitStatus =
     "Exit status: 0 done, 1 failed, 2 wrong usage, 3 damaged or refused image, 130 interrupted.";
 
@@ -152,7 +153,7 @@ void RequireCommand(const CLI::App& app) {
 
 void RequirePositionals(const CLI::App& app) {
   for (const CLI::Option* option : app.get_options()) {
-    if (option->get_positional() && option->empty()) {
+    if (option->get_positional() && option->empty() && option->get_group() != kOptionalGroup) {
       throw UsageError(fmt::format("{} is missing", option->get_name()), option->get_description());
     }
   }
@@ -176,6 +177,10 @@ CLI::App* AddCommand(CLI::App& app, const std::string& command, const std::strin
   added->formatter(std::make_shared<HelpFormatter>(std::vector{usage}));
   app.require_subcommand(0, 1);
   return added;
+}
+
+void MakeOptional(CLI::Option& positional) {
+  positional.group(kOptionalGroup);
 }
 
 bool ParseOptions(CLI::App& app, int argc, const char* const* argv, std::string_view stray) {

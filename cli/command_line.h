@@ -20,10 +20,14 @@ class UsageError : public Error {
 };
 
 // An App with --help and --version. `usage` are the lines behind "Usage:", without the program's name. Options are
-// shown in the order in which they are added: the important ones first. Whatever is positional must be given.
+// shown in the order in which they are added: the important ones first. Whatever is positional must be given, unless
+// MakeOptional says otherwise.
 std::unique_ptr<CLI::App> MakeApp(const std::string& program, const std::string& purpose,
                                   const std::vector<std::string>& usage);
 CLI::App* AddCommand(CLI::App& app, const std::string& command, const std::string& purpose, const std::string& usage);
+
+// A positional argument that may be left out: the last one.
+void MakeOptional(CLI::Option& positional);
 
 // Of an option that is given more than once, the last one counts. False where --help or --version has been printed and
 // the program is to end. Throws UsageError; `stray` is what is said of a positional argument too many. REQUIRES: a flag

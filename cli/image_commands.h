@@ -32,6 +32,7 @@ class ImageCommand {
   const CLI::App& command_;
 };
 
+std::unique_ptr<ImageCommand> AddConvert(CLI::App& app);
 std::unique_ptr<ImageCommand> AddInfo(CLI::App& app);
 std::unique_ptr<ImageCommand> AddVerify(CLI::App& app);
 std::unique_ptr<ImageCommand> AddDumpXml(CLI::App& app);

@@ -35,6 +35,7 @@ class VerifyCommand final : public ImageCommand {
     ReportOutcome(progress, style, [&] {
       const Transfer transfer = ResolveTransfer("vmimage", transfer_);
       const Image image(image_);
+      TellAssumedAlignment("vmimage", image, transfer.cache);
       report = ShowProgress(progress, style, [&] {
         return Verify(image, {transfer.channels, transfer.engine, transfer.cache}, progress, interrupt);
       });

@@ -93,6 +93,13 @@ Transfer ResolveTransfer(const std::string& program, const TransferOptions& opti
   return transfer;
 }
 
+void TellAssumedAlignment(const std::string& program, const Image& image, CacheUse cache) {
+  if (cache != CacheUse::kBypass || image.alignment_source() == AlignmentSource::kTold) return;
+  fmt::print(stderr,
+             "{}: {}: this kernel or file system does not tell the alignment of direct I/O; {} bytes are assumed\n",
+             program, image.path(), kPageBytes);
+}
+
 void ReportOutcome(const Progress& progress, ProgressStyle style, const std::function<nlohmann::json()>& work) {
   const auto close = [style](const char* outcome, nlohmann::json facts) {
     if (style == ProgressStyle::kJson) PrintJsonLine({{outcome, std::move(facts)}});

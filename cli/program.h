@@ -9,6 +9,7 @@
 #include "cli/configuration.h"
 #include "cli/progress_display.h"
 #include "io/new_file.h"
+#include "reader/image.h"
 
 namespace vmsave {
 
@@ -37,6 +38,10 @@ struct Transfer {
 
 // Reads the configuration and chooses the engine; says on standard error where io_uring cannot be had.
 Transfer ResolveTransfer(const std::string& program, const TransferOptions& options);
+
+// Says on standard error where direct I/O goes on without knowing what alignment the image's file demands. Throws as
+// Image::OpenForPages does.
+void TellAssumedAlignment(const std::string& program, const Image& image, CacheUse cache);
 
 // Runs `work`; with kJson, prints exactly one closing line: {"completed": what `work` returned} or, where it throws,
 // {"failed": ...}.

@@ -9,10 +9,13 @@ namespace {
 
 int Main(int argc, char** argv) {
   const auto app =
-      MakeApp("vmimage", "Looks into save images, checks them, and changes the description in them.",
-              {"info [OPTIONS] IMAGE", "verify [OPTIONS] IMAGE", "dumpxml IMAGE", "setxml IMAGE FILE", "edit IMAGE"});
+      MakeApp("vmimage", "Looks into save images, checks them, makes them into others, and edits their description.",
+              {"info [OPTIONS] IMAGE", "verify [OPTIONS] IMAGE", "convert [OPTIONS] --to KIND IMAGE TARGET",
+               "dumpxml IMAGE", "setxml IMAGE FILE", "edit IMAGE"});
   std::vector<std::unique_ptr<ImageCommand>> commands;
-  for (const auto add : {AddInfo, AddVerify, AddDumpXml, AddSetXml, AddEdit}) commands.push_back(add(*app));
+  for (const auto add : {AddInfo, AddVerify, AddConvert, AddDumpXml, AddSetXml, AddEdit}) {
+    commands.push_back(add(*app));
+  }
   if (!ParseOptions(*app, argc, argv)) return 0;
   const Interrupt interrupt = Interrupt::FromSignals();
   return (*std::ranges::find_if(commands, [](const auto& command) { return command->chosen(); }))->Run(interrupt);

@@ -93,14 +93,8 @@ RestoreOptions MakeRestoreOptions(const Options& options, const Transfer& transf
 
 void VerifyFirst(const Image& image, const Options& options, const ReadOptions& read, Progress& progress,
                  const Interrupt& interrupt) {
-  if (options.verify == "off") return;
-  VerifyMetadata(image);
-  if (options.verify == "metadata") return;
-  const VerifyReport report = Verify(image, read, progress, interrupt);
-  if (!report.damage.empty()) {
-    throw Error(ErrorKind::kDamaged, fmt::format("{} is damaged", image.path()), report.damage.front(),
-                "restore from another copy");
-  }
+  if (options.verify == "metadata") VerifyMetadata(image);
+  if (options.verify == "full") VerifyAll(image, read, progress, interrupt);
 }
 
 std::string AsText(const RestoreSummary& summary, const std::string& guest) {
@@ -138,6 +132,7 @@ class Program {
     if (options_.qmp) CheckSocketIsThere(*options_.qmp);
     if (!options_.command.empty()) CheckCommandFits(image_, ReadCommand(options_.command));
     VerifyFirst(image_, options_, restore_.wish.read, progress_, interrupt_);
+    TellAssumedAlignment("vmrestore", image_, restore_.wish.read.cache);
     progress_.Begin("starting QEMU", ByteCount{0});
     if (!options_.command.empty()) StartQemu();
     QmpClient qmp(process_ ? process_->qmp_socket_path() : *options_.qmp, interrupt_);

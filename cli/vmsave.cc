@@ -3,9 +3,8 @@
 
 #include <algorithm>
 #include <charconv>
-#include <fstream>
-#include <sstream>
 
+#include "cli/description_file.h"
 #include "cli/program.h"
 #include "cli/text.h"
 #include "qemu/guest_facts.h"
@@ -152,20 +151,6 @@ void CheckOptions(const CLI::App& app, const Options& options) {
   }
   RefuseTogether(app, {"--running", "--paused"});
   if (!options.qmp && !options.synthetic) throw UsageError("no guest is named", "give --qmp SOCKET");
-}
-
-std::string ReadDescriptionFile(const std::string& path) {
-  const auto cannot_read = [&path] {
-    return Error::FromErrno(fmt::format("cannot read the description {}", path), errno);
-  };
-  std::ifstream file(path, std::ios::binary);
-  if (!file) throw cannot_read();
-  std::ostringstream text;
-  errno = 0;
-  text << file.rdbuf();
-  if (text.fail() && errno != 0) throw cannot_read();
-  CheckDescription(text.str(), path);
-  return text.str();
 }
 
 AfterSave ParseAfter(const Options& options) {

@@ -21,6 +21,9 @@ class ImageEdit {
   const ImageHead& head() const { return head_; }
   const std::string& path() const { return file_.name(); }
 
+  // For reading and writing, through the page cache.
+  const FileDescriptor& file() const { return file_; }
+
   // Whether an edit before this one was interrupted.
   bool unfinished() const { return head_.edit != EditTrace::kNone; }
 

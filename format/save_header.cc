@@ -33,16 +33,17 @@ ImageState DecodeMagic(std::span<const std::byte> bytes, std::string_view file) 
   Refuse(file, "it is not a save image");
 }
 
-// The order in which the version makes sense.
-ByteOrder FindByteOrder(std::span<const std::byte, kSaveHeaderBytes> bytes) {
+// The one in which the version makes sense.
+std::endian ByteOrderOf(std::span<const std::byte, kSaveHeaderBytes> bytes) {
   const auto version = GetLittleEndian<std::uint32_t>(bytes.subspan(kSaveMagicBytes));
   const bool swapped = version > kNewestVersion && __builtin_bswap32(version) <= kNewestSwappedVersion;
-  return swapped ? ByteOrder::kBigEndian : ByteOrder::kLittleEndian;
+  return swapped ? std::endian::big : std::endian::little;
 }
 
-// Turns little-endian fields behind the magic, all of them u32, into those of `order`, and back.
-void SwapFields(std::span<std::byte, kSaveHeaderBytes> bytes, ByteOrder order) {
-  if (order == ByteOrder::kLittleEndian) return;
+// Turns little-endian fields behind the magic, all of them u32 up to the extension, into those of `byte_order`, and
+// back.
+void SwapFields(std::span<std::byte, kSaveHeaderBytes> bytes, std::endian byte_order) {
+  if (byte_order == std::endian::little) return;
   for (std::size_t at = kSaveMagicBytes; at < kExtensionOffset; at += 4) std::ranges::reverse(bytes.subspan(at, 4));
 }
 
@@ -139,14 +140,14 @@ std::array<std::byte, kSaveHeaderBytes> EncodeSaveHeader(const SaveHeader& heade
   if (header.extension) EncodeExtension(*header.extension, writer);
   std::array<std::byte, kSaveHeaderBytes> bytes{};
   std::ranges::copy(writer.Take(), bytes.begin());
-  SwapFields(bytes, header.byte_order);
+  if (header.version <= kNewestSwappedVersion) SwapFields(bytes, header.byte_order);
   return bytes;
 }
 
 SaveHeader DecodeSaveHeader(std::span<const std::byte, kSaveHeaderBytes> bytes, std::string_view file) {
   SaveHeader header;
   header.state = DecodeMagic(bytes, file);
-  header.byte_order = FindByteOrder(bytes);
+  header.byte_order = ByteOrderOf(bytes);
   std::array<std::byte, kSaveHeaderBytes> fields{};
   std::ranges::copy(bytes, fields.begin());
   SwapFields(fields, header.byte_order);

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <array>
+#include <bit>
 #include <cstdint>
 #include <optional>
 #include <span>
@@ -24,9 +25,6 @@ std::string_view BodyFormatName(BodyFormat format);
 
 enum class ImageState { kPartial, kComplete };
 
-// Of the integers of a header, versions 1 and 2: that of the host that wrote it.
-enum class ByteOrder { kLittleEndian, kBigEndian };
-
 // Version 3's own fields.
 struct HeaderExtension {
   std::uint32_t features_incompatible = 0;
@@ -44,8 +42,9 @@ struct SaveHeader {
   bool was_running = false;
   BodyFormat format = BodyFormat::kRaw;
   std::uint32_t cookie_offset = 0;  // from the description's start; 0 = no cookie
+  // Of versions 1 and 2: that of the host that wrote it. Version 3 is little-endian whatever this says.
+  std::endian byte_order = std::endian::little;
   std::optional<HeaderExtension> extension;
-  ByteOrder byte_order = ByteOrder::kLittleEndian;
 
   FileOffset stream_start() const { return FileOffset{kSaveHeaderBytes} + ByteCount{data_length}; }
 };

@@ -65,7 +65,7 @@ DirectAlignment AskDirectAlignment(const FileDescriptor& file) {
     return *told;
   }
   TryOneRead(file);
-  return {kPageBytes, kPageBytes};
+  return {kPageBytes, kPageBytes, AlignmentSource::kAssumed};
 }
 
 FileDescriptor OpenDirect(const std::string& path, int flags) {

@@ -8,10 +8,13 @@
 
 namespace vmsave {
 
+enum class AlignmentSource { kTold, kAssumed };
+
 // All powers of two, in bytes.
 struct DirectAlignment {
   std::size_t memory;       // of a buffer's address
   std::size_t file_offset;  // of offset and length
+  AlignmentSource source = AlignmentSource::kTold;
 };
 
 // Asks statx(2) STATX_DIOALIGN (Linux 6.1); where the kernel or the file system does not tell, assumes 4096 and makes

@@ -84,6 +84,7 @@ DescriptionFacts ReadDescription(const std::string& xml) {
   if (!document.load_string(xml.c_str())) return facts;
   const pugi::xml_node domain = document.child("domain");
   facts.name = domain.child("name").text().as_string();
+  facts.names_devices = static_cast<bool>(domain.child("devices"));
   const pugi::xml_node memory = domain.child("memory");
   if (!memory) return facts;
   ByteCount total = MemoryElement(memory);

@@ -33,6 +33,7 @@ std::string MakeDescription(const GuestFacts& guest);
 struct DescriptionFacts {
   std::string name;
   std::optional<ByteCount> memory;
+  bool names_devices = false;  // libvirt's always does, MakeDescription's never
 };
 DescriptionFacts ReadDescription(const std::string& xml);
 

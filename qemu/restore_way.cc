@@ -154,7 +154,6 @@ std::string_view RestoreWayName(RestoreWay way) {
 }
 
 void CheckWish(const Image& image, const RestoreWish& wish) {
-  image.RefuseCompressed();
   image.OpenForPages(wish.read.cache);
   if (!wish.way) return;
   if (const std::string why = WhyNever(*wish.way, image); !why.empty()) RefuseWish(image, *wish.way, why);

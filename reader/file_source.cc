@@ -17,18 +17,29 @@ constexpr unsigned kPiecesAhead = 8;
 FileSource::FileSource(const FileDescriptor& file, FileOffset begin, FileOffset end)
     : file_(file), position_(begin), end_(end), buffer_start_(begin), buffer_(kMetadataBufferBytes) {}
 
-std::size_t FileSource::ReadSome(std::span<std::byte> out) {
-  if (position_ >= end_) return 0;
+// What the buffer has from the position on; filled anew where that is nothing.
+std::span<const std::byte> FileSource::Buffered() {
+  if (position_ >= end_) return {};
   if (position_ < buffer_start_ || position_ >= buffer_start_ + ByteCount{buffered_}) {
     const std::uint64_t wanted = std::min<std::uint64_t>((end_ - position_).value(), buffer_.size());
     buffered_ = ReadUpTo(file_, std::span(buffer_).first(wanted), position_);
     buffer_start_ = position_;
   }
-  const std::size_t offset = (position_ - buffer_start_).value();
-  const std::size_t count = std::min(out.size(), buffered_ - offset);
-  std::memcpy(out.data(), buffer_.data() + offset, count);
+  return std::span(buffer_).first(buffered_).subspan((position_ - buffer_start_).value());
+}
+
+std::size_t FileSource::ReadSome(std::span<std::byte> out) {
+  const std::span<const std::byte> buffered = Buffered();
+  const std::size_t count = std::min(out.size(), buffered.size());
+  std::copy_n(buffered.begin(), count, out.begin());
   position_ += ByteCount{count};
   return count;
+}
+
+std::span<const std::byte> FileSource::TakePiece() {
+  const std::span<const std::byte> piece = Buffered();
+  position_ += ByteCount{piece.size()};
+  return piece;
 }
 
 ReadAheadSource::ReadAheadSource(const FileDescriptor& pages, const FileDescriptor& buffered, FileOffset begin,

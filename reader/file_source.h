@@ -14,8 +14,16 @@
 
 namespace vmsave {
 
+// A source whose bytes can also be had where they lie.
+class PieceSource : public ByteSource {
+ public:
+  // The bytes at the position, as many as are there in one piece, without copying; they stay valid until the next call.
+  // Empty at the end.
+  virtual std::span<const std::byte> TakePiece() = 0;
+};
+
 // Reads what is asked for and little more. Keeps a reference to the file.
-class FileSource : public ByteSource {
+class FileSource : public PieceSource {
  public:
   FileSource(const FileDescriptor& file, FileOffset begin, FileOffset end);
 
@@ -24,8 +32,11 @@ class FileSource : public ByteSource {
   void SkipTo(FileOffset position) override { position_ = position; }
   void StepBack() override { position_ = FileOffset{position_.value() - 1}; }
   std::string_view name() const override { return file_.name(); }
+  std::span<const std::byte> TakePiece() override;
 
  private:
+  std::span<const std::byte> Buffered();
+
   const FileDescriptor& file_;
   FileOffset position_;
   FileOffset end_;
@@ -35,7 +46,7 @@ class FileSource : public ByteSource {
 };
 
 // Reads the whole stretch in order, several pieces of 1 MiB in flight ahead of the reader.
-class ReadAheadSource : public ByteSource {
+class ReadAheadSource : public PieceSource {
  public:
   // `pages` may be an O_DIRECT descriptor; `buffered` reads what is left of the last block. Advances `progress` as
   // bytes are taken.
@@ -46,10 +57,7 @@ class ReadAheadSource : public ByteSource {
   FileOffset position() const override { return position_; }
   void StepBack() override;
   std::string_view name() const override { return buffered_.name(); }
-
-  // The bytes at the position, as many as are there in one piece, without copying; they stay valid until the next call.
-  // Empty at the end.
-  std::span<const std::byte> TakePiece();
+  std::span<const std::byte> TakePiece() override;
 
  private:
   struct Piece {

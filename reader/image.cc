@@ -9,7 +9,7 @@
 
 #include "format/bytes.h"
 #include "io/direct_alignment.h"
-#include "reader/file_source.h"
+#include "reader/decompressed_source.h"
 
 namespace vmsave {
 namespace {
@@ -42,7 +42,6 @@ std::string_view ImageKindName(ImageKind kind) {
 Image::Image(const std::string& path) : path_(path), file_(OpenImageFile(path, O_RDONLY)), length_(FileLength(file_)) {
   ReadHead();
   stream_end_ = FileOffset{length_.value()};
-  if (kind_ == ImageKind::kCompressed) return;
   ReadIntegrityTable();
   ReadStream();
 }
@@ -91,12 +90,13 @@ void Image::ReadIntegrityTable() {
 }
 
 void Image::ReadStream() {
+  if (kind_ == ImageKind::kCompressed) return ReadCompressedHead();
   FileSource source(file_, stream_start_, stream_end_);
   contents_ = ReadStreamHead(source);
   const bool mapped = contents_.has_mapped_ram();
   if (!header_) kind_ = mapped ? ImageKind::kBareMappedRam : ImageKind::kBareStream;
   if (mapped != has_fixed_offsets()) Refuse("its header and its stream disagree about where its pages are");
-  if (contents_.HasCapability(kIgnoreSharedCapability)) Refuse("it was saved with x-ignore-shared: it holds no RAM");
+  RefuseStreamWithoutRam();
   if (!mapped) return;
   const FileOffset device_state_start = source.position();
   device_state_ = ReadDeviceState(source);
@@ -106,6 +106,17 @@ void Image::ReadStream() {
   if (device_state_.empty()) Refuse("it is truncated: it has no device state");
   CheckPagesLieInFile();
   if (integrity_) CheckTableMatchesBlocks();
+}
+
+void Image::ReadCompressedHead() {
+  DecompressedSource source(std::make_unique<FileSource>(file_, stream_start_, stream_end_), header_->format);
+  contents_ = ReadStreamHead(source);
+  if (contents_.has_mapped_ram()) Refuse("fixed offsets cannot be compressed, but its stream has them");
+  RefuseStreamWithoutRam();
+}
+
+void Image::RefuseStreamWithoutRam() const {
+  if (contents_.HasCapability(kIgnoreSharedCapability)) Refuse("it was saved with x-ignore-shared: it holds no RAM");
 }
 
 void Image::CheckPagesLieInFile() const {
@@ -145,12 +156,6 @@ ByteCount Image::disk_usage() const {
   return ByteCount{static_cast<std::uint64_t>(status.st_blocks) * 512};
 }
 
-void Image::RefuseCompressed() const {
-  if (kind_ != ImageKind::kCompressed) return;
-  Refuse(fmt::format("its body is compressed with {}, which vmsave does not read", BodyFormatName(header_->format)),
-         "restore it with virsh restore");
-}
-
 FileDescriptor Image::OpenForPages(CacheUse cache) const {
   // By way of the open descriptor, so that it is the same file whatever happened to its name.
   const std::string same_file = fmt::format("/proc/self/fd/{}", file_.number());
@@ -158,6 +163,10 @@ FileDescriptor Image::OpenForPages(CacheUse cache) const {
   FileDescriptor direct = OpenDirectAt(FileDescriptor(), same_file, O_RDONLY, path_);
   AskDirectAlignment(direct);  // refuses one that images are not aligned for
   return direct;
+}
+
+AlignmentSource Image::alignment_source() const {
+  return AskDirectAlignment(OpenForPages(CacheUse::kBypass)).source;
 }
 
 }  // namespace vmsave

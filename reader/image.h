@@ -45,7 +45,7 @@ class Image {
   EditTrace edit_trace() const { return edit_; }
   bool was_running() const { return !header_ || header_->was_running; }
 
-  // Machine type and RAM blocks; with fixed offsets, also which pages are present. Empty for compressed images.
+  // Machine type and RAM blocks; with fixed offsets, also which pages are present.
   const StreamContents& contents() const { return contents_; }
 
   FileOffset stream_start() const { return stream_start_; }
@@ -57,9 +57,6 @@ class Image {
   // Version 3 with checksums only.
   const std::optional<IntegrityTable>& integrity() const { return integrity_; }
 
-  // Throws Error{kDamaged} for a compressed image: its body is for other programs.
-  void RefuseCompressed() const;
-
   // Without what stands behind the image.
   ByteCount file_length() const { return length_; }
   ByteCount disk_usage() const;
@@ -67,14 +64,19 @@ class Image {
   // Through the page cache.
   const FileDescriptor& file() const { return file_; }
 
-  // One more descriptor for pages: O_DIRECT with kBypass. Throws as OpenDirect does.
+  // One more descriptor for pages: O_DIRECT with kBypass. Throws as OpenDirect and AskDirectAlignment do.
   FileDescriptor OpenForPages(CacheUse cache) const;
+
+  // Whether the alignment of kBypass is told or assumed. Throws as OpenForPages does.
+  AlignmentSource alignment_source() const;
 
  private:
   void ReadHead();
   void RequireBareStream() const;
   void ReadIntegrityTable();
   void ReadStream();
+  void ReadCompressedHead();
+  void RefuseStreamWithoutRam() const;
   void CheckPagesLieInFile() const;
   void CheckTableMatchesBlocks() const;
   [[noreturn]] void Refuse(std::string_view why, std::string_view advice = "") const;

@@ -5,7 +5,7 @@
 
 #include "io/sparse_file.h"
 #include "reader/chunk_reader.h"
-#include "reader/file_source.h"
+#include "reader/image_stream.h"
 
 namespace vmsave {
 namespace {
@@ -98,15 +98,12 @@ class TargetSink : public PageSink {
 LoadedRam LoadStream(const Image& image, const std::vector<LoadTarget>& targets, const ReadOptions& options,
                      Progress& progress, const Interrupt& interrupt) {
   for (const LoadTarget& target : targets) Clear(target, 0, target.memory.size());
-  progress.Begin("loading", image.stream_end() - image.stream_start());
-  const FileDescriptor pages = image.OpenForPages(options.cache);
-  ReadAheadSource source(pages, image.file(), image.stream_start(), image.stream_end(), options.engine, progress,
-                         interrupt);
+  const std::unique_ptr<PieceSource> source = OpenStream(image, options, "loading", progress, interrupt);
   TargetSink sink(targets);
-  LoadedRam loaded{ReadStreamUpToDevices(source, sink), {}};
+  LoadedRam loaded{ReadStreamUpToDevices(*source, sink), {}};
   std::vector<PageBitmap> present = sink.TakePresent();
   for (std::size_t i = 0; i < present.size(); ++i) loaded.contents.blocks[i].present = std::move(present[i]);
-  loaded.device_state = ReadDeviceState(source);
+  loaded.device_state = ReadDeviceState(*source);
   return loaded;
 }
 
@@ -114,7 +111,6 @@ LoadedRam LoadStream(const Image& image, const std::vector<LoadTarget>& targets,
 
 LoadedRam LoadImage(const Image& image, const std::vector<LoadTarget>& targets, const ReadOptions& options,
                     PageChecks checks, Progress& progress, const Interrupt& interrupt) {
-  image.RefuseCompressed();
   if (!image.has_fixed_offsets()) return LoadStream(image, targets, options, progress, interrupt);
   LoadFixedOffsets(image, targets, options, checks, progress, interrupt);
   return {image.contents(), {image.device_state().begin(), image.device_state().end()}};

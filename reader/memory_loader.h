@@ -26,8 +26,7 @@ struct LoadedRam {
 
 // Loads all blocks; targets[i] belongs to block i of `image.contents()`. Fixed offsets: over parallel channels, each
 // page read straight to its place. A sequential stream: in order, several reads ahead. Pages are checked on their way
-// (`checks`). Throws Error{kDamaged}, Error{kFailed}, Error{kInterrupted}; the targets are then partly loaded. A
-// compressed image is refused.
+// (`checks`). Throws Error{kDamaged}, Error{kFailed}, Error{kInterrupted}; the targets are then partly loaded.
 LoadedRam LoadImage(const Image& image, const std::vector<LoadTarget>& targets, const ReadOptions& options,
                     PageChecks checks, Progress& progress, const Interrupt& interrupt);
 

@@ -4,7 +4,7 @@
 #include <utility>
 
 #include "io/aligned_buffer.h"
-#include "reader/file_source.h"
+#include "reader/image_stream.h"
 #include "reader/page_batches.h"
 
 namespace vmsave {
@@ -197,20 +197,17 @@ void SendBatches(const StreamContents& contents, PageBatches& batches, PacketSen
 
 StreamContents SendStream(const Image& image, const std::set<std::string>& zero_blocks, MultifdLink& link,
                           const ReadOptions& options, Progress& progress, const Interrupt& interrupt) {
-  progress.Begin("sending", image.stream_end() - image.stream_start());
-  const FileDescriptor pages = image.OpenForPages(options.cache);
+  const std::unique_ptr<PieceSource> source = OpenStream(image, options, "sending", progress, interrupt);
   const unsigned channels = link.channel_count();
   PageBatches batches(kBatchesPerChannel * channels);
   StreamContents contents;
   std::vector<std::byte> device_state;
   const auto deal = [&](const ChannelContext& context) {
-    ReadAheadSource source(pages, image.file(), image.stream_start(), image.stream_end(), options.engine, progress,
-                           interrupt);
     PageDealer dealer(image, link, batches, zero_blocks, context);
-    contents = ReadStreamUpToDevices(source, dealer);
+    contents = ReadStreamUpToDevices(*source, dealer);
     dealer.DealRest();
     dealer.TellPresentPages(contents);
-    device_state = ReadDeviceState(source);
+    device_state = ReadDeviceState(*source);
   };
   RunChannels(channels + 1, interrupt, [&](const ChannelContext& context) {
     if (context.channel() == channels) return deal(context);
@@ -224,7 +221,6 @@ StreamContents SendStream(const Image& image, const std::set<std::string>& zero_
 
 StreamContents SendImageOverMultifd(const Image& image, const MultifdTarget& receiver, const ReadOptions& options,
                                     PageChecks checks, Progress& progress, const Interrupt& interrupt) {
-  image.RefuseCompressed();
   MultifdLink link(receiver.main, receiver.channels, receiver.sync_at);
   if (image.has_fixed_offsets()) {
     SendFixedOffsets(image, receiver.zero_blocks, link, options, checks, progress, interrupt);

@@ -22,10 +22,10 @@ struct MultifdTarget {
 
 // Sends the whole image; the receiver's RAM ends as exactly the image's. Fixed offsets: every channel reads chunks
 // ahead, checks them, and sends their present pages from where they were read. A sequential stream: one thread reads
-// it and deals its pages to the channels; a page that comes again waits until the one before is in its place. A
-// compressed image is refused. `options.channels` is not looked at: there are as many as the receiver has. Returns what
-// was sent, with the pages of each block that are present. Throws Error{kDamaged}, Error{kFailed}, Error{kInterrupted};
-// the receiver has then not been sent the device state.
+// it and deals its pages to the channels; a page that comes again waits until the one before is in its place.
+// `options.channels` is not looked at: there are as many as the receiver has. Returns what was sent, with the pages of
+// each block that are present. Throws Error{kDamaged}, Error{kFailed}, Error{kInterrupted}; the receiver has then not
+// been sent the device state.
 StreamContents SendImageOverMultifd(const Image& image, const MultifdTarget& receiver, const ReadOptions& options,
                                     PageChecks checks, Progress& progress, const Interrupt& interrupt);
 

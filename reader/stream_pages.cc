@@ -1,6 +1,6 @@
 #include "reader/stream_pages.h"
 
-#include "reader/file_source.h"
+#include "reader/image_stream.h"
 
 namespace vmsave {
 namespace {
@@ -25,19 +25,15 @@ class PresenceSink : public PageSink {
 
 }  // namespace
 
-std::vector<PageBitmap> FindStreamPages(const Image& image, const ReadOptions& options, Progress& progress,
-                                        const Interrupt& interrupt) {
-  progress.Begin("reading the stream", image.stream_end() - image.stream_start());
-  const FileDescriptor pages = image.OpenForPages(options.cache);
-  ReadAheadSource source(pages, image.file(), image.stream_start(), image.stream_end(), options.engine, progress,
-                         interrupt);
+StreamWalk WalkStream(const Image& image, const ReadOptions& options, Progress& progress, const Interrupt& interrupt) {
+  const std::unique_ptr<PieceSource> source = OpenStream(image, options, "reading the stream", progress, interrupt);
   PresenceSink sink;
-  ReadStreamUpToDevices(source, sink);
-  std::vector<PageBitmap> present = sink.Take();
-  if (present.size() != image.contents().blocks.size()) {
+  ReadStreamUpToDevices(*source, sink);
+  StreamWalk walk{sink.Take(), ReadDeviceState(*source)};
+  if (walk.present.size() != image.contents().blocks.size()) {
     throw Error(ErrorKind::kDamaged, "cannot use " + image.path(), "its block list changed while it was read");
   }
-  return present;
+  return walk;
 }
 
 }  // namespace vmsave

@@ -7,9 +7,13 @@
 
 namespace vmsave {
 
-// Which pages of each block the stream leaves present. Checks the stream's structure on the way. Throws
-// Error{kDamaged}, Error{kInterrupted}. REQUIRES: the image is a sequential stream, not compressed.
-std::vector<PageBitmap> FindStreamPages(const Image& image, const ReadOptions& options, Progress& progress,
-                                        const Interrupt& interrupt);
+struct StreamWalk {
+  std::vector<PageBitmap> present;  // which pages of each block the stream leaves present
+  std::vector<std::byte> device_state;
+};
+
+// Checks the stream's structure on the way. Throws Error{kDamaged}, Error{kInterrupted}. REQUIRES: the image has no
+// fixed offsets.
+StreamWalk WalkStream(const Image& image, const ReadOptions& options, Progress& progress, const Interrupt& interrupt);
 
 }  // namespace vmsave

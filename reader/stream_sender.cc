@@ -4,7 +4,7 @@
 #include <cstring>
 
 #include "io/aligned_buffer.h"
-#include "reader/file_source.h"
+#include "reader/image_stream.h"
 
 namespace vmsave {
 namespace {
@@ -57,11 +57,8 @@ class RecordBatch {
 
 void SendAsItIs(const Image& image, ByteSink& sink, const ReadOptions& options, Progress& progress,
                 const Interrupt& interrupt) {
-  progress.Begin("sending", image.stream_end() - image.stream_start());
-  const FileDescriptor pages = image.OpenForPages(options.cache);
-  ReadAheadSource source(pages, image.file(), image.stream_start(), image.stream_end(), options.engine, progress,
-                         interrupt);
-  for (auto piece = source.TakePiece(); !piece.empty(); piece = source.TakePiece()) sink.Write(piece);
+  const std::unique_ptr<PieceSource> source = OpenStream(image, options, "sending", progress, interrupt);
+  for (auto piece = source->TakePiece(); !piece.empty(); piece = source->TakePiece()) sink.Write(piece);
 }
 
 void SendFixedOffsets(const Image& image, ByteSink& sink, const ReadOptions& options, PageChecks checks,
@@ -99,7 +96,6 @@ void ByteSink::Write(std::span<const std::byte> bytes) {
 
 void SendImage(const Image& image, ByteSink& sink, const ReadOptions& options, PageChecks checks, Progress& progress,
                const Interrupt& interrupt) {
-  image.RefuseCompressed();
   if (image.has_fixed_offsets()) {
     SendFixedOffsets(image, sink, options, checks, progress, interrupt);
   } else {

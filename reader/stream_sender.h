@@ -19,8 +19,8 @@ class ByteSink {
   void Write(std::span<const std::byte> bytes);
 };
 
-// Sends the whole image. A sequential stream goes as it is; fixed offsets are made into one on the way, several chunks
-// read ahead, each checked before a page of it is sent. A compressed image is refused.
+// Sends the whole image. A sequential stream goes as it is, decompressed; fixed offsets are made into one on the way,
+// several chunks read ahead, each checked before a page of it is sent.
 void SendImage(const Image& image, ByteSink& sink, const ReadOptions& options, PageChecks checks, Progress& progress,
                const Interrupt& interrupt);
 

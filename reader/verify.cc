@@ -62,14 +62,17 @@ bool EndsWithSection(std::span<const std::byte> tail) {
 }
 
 // QEMU ends a stream with its VMDESCRIPTION; one cut short has none at its end.
-Damage FindMissingEnd(const Image& image) {
-  const FileOffset end = image.stream_end();
-  const std::uint64_t length = std::min((end - image.stream_start()).value(), kMaxVmDescriptionBytes);
-  const std::vector<std::byte> tail = ReadRange(image, FileOffset{end.value() - length}, ByteCount{length});
+Damage FindMissingEnd(std::span<const std::byte> tail) {
   if (FindStreamEnd(tail) == tail.size()) return std::nullopt;
   std::string damage = "it is truncated: QEMU's stream in it has no end";
   if (EndsWithSection(tail)) damage += "; if the guest ran with suppress-vmdesc=on, use vmrestore --verify off";
   return damage;
+}
+
+Damage FindMissingEnd(const Image& image) {
+  const FileOffset end = image.stream_end();
+  const std::uint64_t length = std::min((end - image.stream_start()).value(), kMaxVmDescriptionBytes);
+  return FindMissingEnd(ReadRange(image, FileOffset{end.value() - length}, ByteCount{length}));
 }
 
 // Pages next to each other that are wrong for the same reason.
@@ -204,14 +207,16 @@ class ParallelVerify {
 Damage FindDamageBesidesPages(const Image& image, const ReadOptions& options, Progress& progress,
                               const Interrupt& interrupt) {
   if (Damage damage = FindMetadataDamage(image)) return damage;
-  // A sequential stream has no checksums: its structure is all there is to look at.
-  if (!image.has_fixed_offsets()) FindStreamPages(image, options, progress, interrupt);
-  return std::nullopt;
+  if (image.has_fixed_offsets()) return std::nullopt;
+  // A sequential stream has no checksums but its compressor's: its structure is all there is to look at.
+  const StreamWalk walk = WalkStream(image, options, progress, interrupt);
+  return image.kind() == ImageKind::kCompressed ? FindMissingEnd(walk.device_state) : std::nullopt;
 }
 
 }  // namespace
 
 std::optional<std::string> FindMetadataDamage(const Image& image) {
+  // The end of a compressed stream can be seen only by decompressing all of it.
   if (image.kind() == ImageKind::kCompressed) return std::nullopt;
   // Version 3's header says where its stream ends; any other's must show its end.
   if (image.kind() != ImageKind::kVersion3) return FindMissingEnd(image);
@@ -224,7 +229,6 @@ void VerifyMetadata(const Image& image) {
 }
 
 VerifyReport Verify(const Image& image, const ReadOptions& options, Progress& progress, const Interrupt& interrupt) {
-  image.RefuseCompressed();
   VerifyReport report;
   report.has_checksums = image.integrity().has_value();
   try {
@@ -242,6 +246,11 @@ VerifyReport Verify(const Image& image, const ReadOptions& options, Progress& pr
   for (const StreamBlock& block : image.contents().blocks)
     report.checked += PagesToBytes(PageIndex{block.present.CountSet()});
   return report;
+}
+
+void VerifyAll(const Image& image, const ReadOptions& options, Progress& progress, const Interrupt& interrupt) {
+  const VerifyReport report = Verify(image, options, progress, interrupt);
+  if (!report.damage.empty()) ThrowDamaged(image, report.damage.front());
 }
 
 }  // namespace vmsave

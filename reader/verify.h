@@ -28,4 +28,7 @@ struct VerifyReport {
 // Error{kFailed}, Error{kInterrupted}.
 VerifyReport Verify(const Image& image, const ReadOptions& options, Progress& progress, const Interrupt& interrupt);
 
+// The same. Throws Error{kDamaged} naming the first damage.
+void VerifyAll(const Image& image, const ReadOptions& options, Progress& progress, const Interrupt& interrupt);
+
 }  // namespace vmsave

@@ -65,6 +65,9 @@ class PageStore {
 // in buffers of 1 MiB, as many as ChannelDepth(options.channels).
 std::unique_ptr<PageStore> MakeVersion3Store(NewFile& file, ArrivingGuest guest, const WriteOptions& options);
 
+// The same without checksums, in libvirt's envelope.
+std::unique_ptr<PageStore> MakeLibvirtSparseStore(NewFile& file, ArrivingGuest guest, const WriteOptions& options);
+
 // Version 2: records in the order in which they come; a page that comes again is there again, and the last one counts.
 std::unique_ptr<PageStore> MakeVersion2Store(NewFile& file, ArrivingGuest guest, const WriteOptions& options);
 

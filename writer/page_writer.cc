@@ -4,8 +4,8 @@
 
 namespace vmsave {
 
-PageWriter::PageWriter(const Version3File& file, std::unique_ptr<IoEngine> engine)
-    : file_(file), users_(engine->depth(), 0), engine_(std::move(engine)) {
+PageWriter::PageWriter(const PagePlaces& places, std::unique_ptr<IoEngine> engine)
+    : places_(places), users_(engine->depth(), 0), engine_(std::move(engine)) {
   for (unsigned i = 0; i < engine_->depth(); ++i) {
     buffers_.emplace_back(kBufferPages * kPageBytes);
     free_.push_back(i);
@@ -66,7 +66,7 @@ void PageWriter::SubmitRun(std::span<const Page> run) {
   if (engine_->full()) WaitForOne();
   const std::span<std::byte> bytes =
       buffers_[*filling_].bytes().subspan(run.front().slot * kPageBytes, run.size() * kPageBytes);
-  engine_->SubmitWrite(file_.pages(), bytes, file_.PlaceOf(block_, PageIndex{run.front().page}), *filling_);
+  engine_->SubmitWrite(places_.file(), bytes, places_.Of(block_, PageIndex{run.front().page}), *filling_);
   ++users_[*filling_];
 }
 

@@ -1,4 +1,4 @@
-// Writes pages that come in any order to their fixed offsets, by way of a few buffers.
+// Writes pages that come in any order to their places, by way of a few buffers.
 #pragma once
 
 #include <memory>
@@ -8,7 +8,7 @@
 
 #include "io/aligned_buffer.h"
 #include "io/io_engine.h"
-#include "writer/version3_file.h"
+#include "writer/page_places.h"
 
 namespace vmsave {
 
@@ -19,8 +19,8 @@ class PageWriter {
  public:
   static constexpr std::size_t kBufferPages = 256;
 
-  // As many buffers, of 1 MiB each, as the engine has depth. Keeps a reference to the file.
-  PageWriter(const Version3File& file, std::unique_ptr<IoEngine> engine);
+  // As many buffers, of 1 MiB each, as the engine has depth. Keeps a reference to the places.
+  PageWriter(const PagePlaces& places, std::unique_ptr<IoEngine> engine);
 
   // Room for the bytes of that many pages of one block. May wait for the device. REQUIRES: 1..kBufferPages.
   std::span<std::byte> Room(std::size_t block, std::size_t count);
@@ -45,7 +45,7 @@ class PageWriter {
   void WaitForOne() { Release(engine_->Wait()); }
   void Release(RequestId buffer);
 
-  const Version3File& file_;
+  const PagePlaces& places_;
   std::vector<AlignedBuffer> buffers_;
   std::vector<unsigned> users_;  // of each buffer: its writes in flight, and who fills it
   std::vector<RequestId> free_;

@@ -11,13 +11,13 @@
 namespace vmsave {
 namespace {
 
-SaveHeader MakeHeader(std::size_t description_bytes, bool was_running) {
+SaveHeader MakeHeader(std::size_t description_bytes, bool was_running, FixedOffsetKind kind) {
   SaveHeader header;
-  header.version = 3;
   header.data_length = static_cast<std::uint32_t>(description_bytes);
   header.was_running = was_running;
   header.format = BodyFormat::kSparse;
-  header.extension.emplace();
+  header.version = kind == FixedOffsetKind::kLibvirtSparse ? 2 : 3;
+  if (header.version == 3) header.extension.emplace();
   return header;
 }
 
@@ -28,6 +28,12 @@ FixedOffsetLayout LayOut(FileOffset stream_start, const StreamFrame& frame, cons
   return LayOutFixedOffsets(stream_start, frame, shapes);
 }
 
+std::vector<FileOffset> PagesOffsets(const FixedOffsetLayout& layout) {
+  std::vector<FileOffset> offsets;
+  for (const MappedRamHeader& block : layout.blocks) offsets.push_back(block.pages_offset);
+  return offsets;
+}
+
 void SetLength(const FileDescriptor& file, FileOffset length) {
   if (::ftruncate(file.number(), static_cast<off_t>(length.value())) != 0) {
     throw Error::FromErrno(std::string("cannot extend ") + file.name(), errno);
@@ -36,13 +42,17 @@ void SetLength(const FileDescriptor& file, FileOffset length) {
 
 }  // namespace
 
-Version3Envelope::Version3Envelope(const NewFile& file, std::string_view description, bool was_running)
-    : file_(file), description_(EncodeDescription(description)), header_(MakeHeader(description_.size(), was_running)) {
+Version3Envelope::Version3Envelope(const NewFile& file, std::string_view description, bool was_running,
+                                   FixedOffsetKind kind)
+    : file_(file),
+      description_(EncodeDescription(description)),
+      header_(MakeHeader(description_.size(), was_running, kind)) {
   WriteAt(file_.buffered(), EncodeSaveHeader(header_), FileOffset{0});
   WriteAt(file_.buffered(), description_, FileOffset{kSaveHeaderBytes});
 }
 
 ByteCount Version3Envelope::Close(FileOffset stream_end, const std::optional<IntegrityTable>& table) {
+  if (!header_.extension) return stream_end - FileOffset{0};
   HeaderExtension& extension = *header_.extension;
   extension.stream_end = stream_end;
   FileOffset end = stream_end;
@@ -60,16 +70,17 @@ ByteCount Version3Envelope::Close(FileOffset stream_end, const std::optional<Int
   return end - FileOffset{0};
 }
 
-Version3File::Version3File(const NewFile& file, const Version3Guest& guest, bool checksums)
+Version3File::Version3File(const NewFile& file, const Version3Guest& guest, FixedOffsetKind kind)
     : file_(file),
-      checksums_(checksums),
-      envelope_(file, guest.description, guest.was_running),
+      kind_(kind),
+      envelope_(file, guest.description, guest.was_running, kind),
       table_{{}, guest.blocks},
-      layout_(LayOut(envelope_.stream_start(), guest.frame, guest.blocks)) {
+      layout_(LayOut(envelope_.stream_start(), guest.frame, guest.blocks)),
+      places_(file.pages(), PagesOffsets(layout_)) {
   SetLength(file_.buffered(), layout_.device_state_offset);
   for (HashedBlock& block : table_.blocks) {
     present_.emplace_back(block.length.value() / kPageBytes);
-    if (checksums) block.chunk_hashes.resize(ChunkCount(block.length));
+    if (has_checksums()) block.chunk_hashes.resize(ChunkCount(block.length));
   }
 }
 
@@ -88,7 +99,7 @@ ByteCount Version3File::Finish(const StreamFrame& frame, std::span<const std::by
     table_.ranges.push_back({part.offset, ByteCount{part.bytes.size()}, Xxh3(part.bytes)});
   }
   const FileOffset stream_end = layout_.device_state_offset + ByteCount{device_state.size()};
-  return envelope_.Close(stream_end, checksums_ ? std::optional(std::move(table_)) : std::nullopt);
+  return envelope_.Close(stream_end, has_checksums() ? std::optional(std::move(table_)) : std::nullopt);
 }
 
 void Version3File::LayOutAgain(const StreamFrame& frame) {

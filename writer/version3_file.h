@@ -1,4 +1,4 @@
-// A version 3 image but for its pages: what stands around them, whoever writes them.
+// An image with fixed offsets but for its pages: what stands around them, whoever writes them.
 #pragma once
 
 #include <optional>
@@ -11,20 +11,32 @@
 #include "format/page_bitmap.h"
 #include "format/save_header.h"
 #include "io/new_file.h"
+#include "writer/page_places.h"
 
 namespace vmsave {
+
+// The bodies are the same, byte for byte.
+enum class FixedOffsetKind {
+  kVersion3,
+  kVersion3WithoutChecksums,
+  kLibvirtSparse,  // libvirt's version 2, format 6: no extension, no checksums
+};
+
+constexpr FixedOffsetKind Version3Kind(bool checksums) {
+  return checksums ? FixedOffsetKind::kVersion3 : FixedOffsetKind::kVersion3WithoutChecksums;
+}
 
 // What stands around QEMU's stream: header and description in front of it, integrity table behind it. Keeps a reference
 // to the file. The calls throw Error{kFailed} for what the file refuses.
 class Version3Envelope {
  public:
   // Writes header and description; the magic says that the image is partial.
-  Version3Envelope(const NewFile& file, std::string_view description, bool was_running);
+  Version3Envelope(const NewFile& file, std::string_view description, bool was_running, FixedOffsetKind kind);
 
   FileOffset stream_start() const { return header_.stream_start(); }
 
   // Writes the table (nothing: an image without checksums) and what the header says of it. Returns the file's length.
-  // What remains is to make the image complete by its magic.
+  // What remains is to make the image complete by its magic. REQUIRES: a table goes with kVersion3, and only with it.
   ByteCount Close(FileOffset stream_end, const std::optional<IntegrityTable>& table);
 
  private:
@@ -47,14 +59,11 @@ struct Version3Guest {
 class Version3File {
  public:
   // Writes the envelope and gives the file the length that its pages take, so that no write of theirs extends it.
-  Version3File(const NewFile& file, const Version3Guest& guest, bool checksums);
+  Version3File(const NewFile& file, const Version3Guest& guest, FixedOffsetKind kind);
 
-  const FileDescriptor& pages() const { return file_.pages(); }
-  FileOffset PlaceOf(std::size_t block, PageIndex page) const {
-    return layout_.blocks[block].pages_offset + PagesToBytes(page);
-  }
+  const PagePlaces& places() const { return places_; }
 
-  bool has_checksums() const { return checksums_; }
+  bool has_checksums() const { return kind_ == FixedOffsetKind::kVersion3; }
   std::vector<PageBitmap>& present() { return present_; }
   std::span<std::uint64_t> chunk_hashes(std::size_t block) { return table_.blocks[block].chunk_hashes; }
 
@@ -66,10 +75,11 @@ class Version3File {
   void LayOutAgain(const StreamFrame& frame);
 
   const NewFile& file_;
-  bool checksums_;
+  FixedOffsetKind kind_;
   Version3Envelope envelope_;
   IntegrityTable table_;
   FixedOffsetLayout layout_;
+  PagePlaces places_;
   std::vector<PageBitmap> present_;
 };
 

@@ -23,9 +23,9 @@ Version3Guest Describe(ArrivingGuest guest) {
 
 // What channels share.
 struct Shared {
-  Shared(const NewFile& new_file, ArrivingGuest guest, bool checksums)
-      : file(new_file, Describe(std::move(guest)), checksums) {
-    if (!checksums) return;
+  Shared(const NewFile& new_file, ArrivingGuest guest, FixedOffsetKind kind)
+      : file(new_file, Describe(std::move(guest)), kind) {
+    if (!file.has_checksums()) return;
     std::vector<std::span<std::uint64_t>> hashes;
     for (std::size_t block = 0; block < file.present().size(); ++block) hashes.push_back(file.chunk_hashes(block));
     chunks.emplace(std::move(hashes));
@@ -39,7 +39,7 @@ struct Shared {
 class Channel final : public PageChannel {
  public:
   Channel(Shared& shared, std::unique_ptr<IoEngine> engine)
-      : shared_(shared), writer_(shared.file, std::move(engine)) {}
+      : shared_(shared), writer_(shared.file.places(), std::move(engine)) {}
 
   ~Channel() override {
     if (!settled_) shared_.lost_pages.store(true, std::memory_order_relaxed);
@@ -102,13 +102,11 @@ class Channel final : public PageChannel {
   PageWriter writer_;
 };
 
-class Version3Store final : public PageStore {
+class FixedOffsetStore final : public PageStore {
  public:
-  Version3Store(NewFile& file, ArrivingGuest guest, const WriteOptions& options, EngineMaker make_engine)
-      : file_(file),
-        options_(options),
-        make_engine_(std::move(make_engine)),
-        shared_(file, std::move(guest), options.checksums) {}
+  FixedOffsetStore(NewFile& file, ArrivingGuest guest, FixedOffsetKind kind, const WriteOptions& options,
+                   EngineMaker make_engine)
+      : file_(file), options_(options), make_engine_(std::move(make_engine)), shared_(file, std::move(guest), kind) {}
 
   std::unique_ptr<PageChannel> OpenChannel() override { return std::make_unique<Channel>(shared_, make_engine_()); }
 
@@ -128,12 +126,12 @@ class Version3Store final : public PageStore {
     Version3File& file = shared_.file;
     std::vector<WrittenBlock> blocks;
     for (std::size_t block = 0; block < file.present().size(); ++block) {
-      blocks.push_back({file.PlaceOf(block, PageIndex{0}), &file.present()[block], file.chunk_hashes(block)});
+      blocks.push_back({file.places().Of(block, PageIndex{0}), &file.present()[block], file.chunk_hashes(block)});
     }
     const auto wanted = [&](std::size_t block, std::uint64_t chunk) {
       return !shared_.chunks->IsHashed(block, chunk, file.present()[block]);
     };
-    HashWrittenChunks(file.pages(), blocks, wanted, options_, progress, interrupt);
+    HashWrittenChunks(file.places().file(), blocks, wanted, options_, progress, interrupt);
   }
 
   NewFile& file_;
@@ -142,17 +140,23 @@ class Version3Store final : public PageStore {
   Shared shared_;
 };
 
+EngineMaker EnginesFor(const WriteOptions& options) {
+  return [engine = options.engine, channels = options.channels] { return MakeEngine(engine, ChannelDepth(channels)); };
+}
+
 }  // namespace
 
-std::unique_ptr<PageStore> MakeVersion3Store(NewFile& file, ArrivingGuest guest, const WriteOptions& options,
-                                             EngineMaker make_engine) {
-  return std::make_unique<Version3Store>(file, std::move(guest), options, std::move(make_engine));
+std::unique_ptr<PageStore> MakeFixedOffsetStore(NewFile& file, ArrivingGuest guest, FixedOffsetKind kind,
+                                                const WriteOptions& options, EngineMaker make_engine) {
+  return std::make_unique<FixedOffsetStore>(file, std::move(guest), kind, options, std::move(make_engine));
 }
 
 std::unique_ptr<PageStore> MakeVersion3Store(NewFile& file, ArrivingGuest guest, const WriteOptions& options) {
-  return MakeVersion3Store(file, std::move(guest), options, [engine = options.engine, channels = options.channels] {
-    return MakeEngine(engine, ChannelDepth(channels));
-  });
+  return MakeFixedOffsetStore(file, std::move(guest), Version3Kind(options.checksums), options, EnginesFor(options));
+}
+
+std::unique_ptr<PageStore> MakeLibvirtSparseStore(NewFile& file, ArrivingGuest guest, const WriteOptions& options) {
+  return MakeFixedOffsetStore(file, std::move(guest), FixedOffsetKind::kLibvirtSparse, options, EnginesFor(options));
 }
 
 }  // namespace vmsave

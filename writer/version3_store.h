@@ -1,10 +1,12 @@
-// The version 3 store, with engines of the caller's making. MakeVersion3Store of page_store.h is the one to use.
+// The store of images with fixed offsets, with engines of the caller's making. Those of page_store.h are the ones to
+// use.
 #pragma once
 
 #include <functional>
 #include <memory>
 
 #include "writer/page_store.h"
+#include "writer/version3_file.h"
 
 namespace vmsave {
 
@@ -13,7 +15,7 @@ namespace vmsave {
 using EngineMaker = std::function<std::unique_ptr<IoEngine>()>;
 
 // A seam for tests of what must hold in whatever order and however late an engine does its writes.
-std::unique_ptr<PageStore> MakeVersion3Store(NewFile& file, ArrivingGuest guest, const WriteOptions& options,
-                                             EngineMaker make_engine);
+std::unique_ptr<PageStore> MakeFixedOffsetStore(NewFile& file, ArrivingGuest guest, FixedOffsetKind kind,
+                                                const WriteOptions& options, EngineMaker make_engine);
 
 }  // namespace vmsave

@@ -55,8 +55,8 @@ class Version3Writer {
       // A chunk may take hundreds of writes: on a slow disk the operator does not wait for all of them.
       if (engine.full() && !context.GoOn()) return;
       if (engine.full()) engine.Wait();
-      engine.SubmitWrite(file_.pages(), block.memory.subspan(run->first * kPageBytes, run->count * kPageBytes),
-                         file_.PlaceOf(chunk.block, PageIndex{run->first}));
+      engine.SubmitWrite(file_.places().file(), block.memory.subspan(run->first * kPageBytes, run->count * kPageBytes),
+                         file_.places().Of(chunk.block, PageIndex{run->first}));
     }
   }
 
@@ -84,7 +84,7 @@ class Version3Writer {
 
 WriteTotals WriteVersion3(NewFile& file, const GuestImage& guest, const WriteOptions& options, Progress& progress,
                           const Interrupt& interrupt) {
-  Version3File image(file, Describe(guest), options.checksums);
+  Version3File image(file, Describe(guest), Version3Kind(options.checksums));
   Version3Writer(image, guest, options).WritePages(progress, interrupt);
   guest.release();
   const ByteCount length = image.Finish(guest.frame, guest.device_state);

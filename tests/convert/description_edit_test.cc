@@ -143,7 +143,7 @@ TEST_F(OddImageEditTest, KeepsLibvirtsCookie) {
 TEST_F(OddImageEditTest, BareStreamsHaveNoDescription) {
   for (const Copy copy : {Copy::kBareStream, Copy::kBareMappedRam}) {
     WriteCopy(path_, SmallestGuest(), copy);
-    ExpectNoEdit(ErrorKind::kDamaged, "it has no description");
+    ExpectNoEdit(ErrorKind::kDamaged, "no description");
   }
 }
 

@@ -7,6 +7,7 @@
 #include <ostream>
 #include <string>
 
+#include "convert/convert.h"
 #include "convert/description_edit.h"
 #include "tests/reader/image_copies.h"
 #include "tests/scratch_directory.h"
@@ -54,10 +55,22 @@ inline void SwapHeader(const std::string& path) {
   Overwrite(path, FileOffset{0}, header);
 }
 
+// The version 2 image at `path`, compressed.
+inline void Compress(const std::string& path) {
+  ConvertOptions options;
+  options.to = TargetKind::kVersion2;
+  options.compression = BodyFormat::kZstd;
+  const Image source(path);
+  NewFile target(path, Replace::kYes, CacheUse::kPageCache);
+  Progress progress;
+  Convert(source, target, options, progress, Interrupt());
+  target.Publish();
+}
+
 inline void WriteKind(const std::string& path, const SmallGuest& guest, Kind kind) {
   WriteCopy(path, guest, CopyOf(kind));
   if (kind == Kind::kVersion1) Overwrite(path, FileOffset{16}, Hex("01000000"));
-  if (kind == Kind::kCompressed) Overwrite(path, FileOffset{28}, Hex("03000000"));
+  if (kind == Kind::kCompressed) Compress(path);
   if (kind == Kind::kBigEndian) SwapHeader(path);
 }
 

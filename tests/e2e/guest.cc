@@ -89,7 +89,7 @@ std::vector<std::string> Guest::RamOptions() const {
 }
 
 std::vector<std::string> Guest::Command() const {
-  std::vector<std::string> command{*QemuPath(shape_.qemu), "-name", "vm1", "-accel", "tcg", "-display", "none"};
+  std::vector<std::string> command{*QemuPath(shape_.qemu), "-name", kGuestName, "-accel", "tcg", "-display", "none"};
   const std::vector<std::string> ram = RamOptions();
   command.insert(command.end(), ram.begin(), ram.end());
   const std::vector<std::string> rest{"-nodefaults",

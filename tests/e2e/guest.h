@@ -17,6 +17,9 @@ namespace vmsave {
 
 enum class WhichQemu { kOld, kNew };
 
+// What every guest is called.
+inline constexpr const char* kGuestName = "vm1";
+
 // From VMSAVE_QEMU_OLD or VMSAVE_QEMU_NEW; nothing where it is not set.
 std::optional<std::string> QemuPath(WhichQemu which);
 
@@ -64,6 +67,8 @@ class Guest {
   std::vector<pid_t> Processes() const;
 
   Console console() const { return Console(log_path_); }
+  const GuestShape& shape() const { return shape_; }
+  const std::string& log_path() const { return log_path_; }
   const std::string& ram_path() const { return ram_path_; }
   const std::string& qmp_path() const { return qmp_path_; }
 

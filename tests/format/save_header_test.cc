@@ -121,14 +121,16 @@ TEST(HeaderTest, SwapsAHeaderFromABigEndianHost) {
   EXPECT_EQ(header.data_length, golden::kDataLength);
   EXPECT_TRUE(header.was_running);
   EXPECT_EQ(header.cookie_offset, 10U);
+  EXPECT_EQ(header.byte_order, std::endian::big);
   EXPECT_EQ(Decode(Swapped(WithV2(16, 1))).version, 1U);
+  EXPECT_EQ(Decode(WithV2(16, 1)).byte_order, std::endian::little);
 }
 
 TEST(HeaderTest, KeepsTheByteOrderOfAHeader) {
   const Bytes swapped = Swapped(With<std::uint32_t>(golden::kHeaderV2, 32, 10));
-  EXPECT_EQ(Decode(swapped).byte_order, ByteOrder::kBigEndian);
+  EXPECT_EQ(Decode(swapped).byte_order, std::endian::big);
   EXPECT_EQ(ToHex(EncodeSaveHeader(Decode(swapped))), ToHex(swapped));
-  EXPECT_EQ(Decode(Hex(golden::kHeaderV2)).byte_order, ByteOrder::kLittleEndian);
+  EXPECT_EQ(Decode(Hex(golden::kHeaderV2)).byte_order, std::endian::little);
 }
 
 TEST(HeaderTest, RefusesASwappedVersion3SinceItIsAlwaysLittleEndian) {

@@ -43,10 +43,11 @@ TEST(DirectAlignmentTest, AssumesAPageWhereTheKernelDoesNotTell) {
     const FileDescriptor file = OpenDirect(path, O_RDONLY);
     if (!FailSystemCall(SYS_statx, ENOSYS)) return kNotPermitted;
     const DirectAlignment alignment = AskDirectAlignment(file);
-    return std::to_string(alignment.memory) + " " + std::to_string(alignment.file_offset);
+    const char* const source = alignment.source == AlignmentSource::kAssumed ? " assumed" : " told";
+    return std::to_string(alignment.memory) + " " + std::to_string(alignment.file_offset) + source;
   });
   if (said == kNotPermitted) GTEST_SKIP() << "no seccomp";
-  EXPECT_EQ(said, "4096 4096");
+  EXPECT_EQ(said, "4096 4096 assumed");
 }
 
 TEST(DirectAlignmentTest, MakesSureWithAReadWhereTheKernelDoesNotTell) {

@@ -171,8 +171,8 @@ class MultifdResendTest : public testing::TestWithParam<std::tuple<SyncStyle, St
   std::unique_ptr<PageStore> MakeStore(NewFile& file, ArrivingGuest guest) {
     const WriteOptions options{kChannels, EngineKind::kSync, true};
     if (std::get<1>(GetParam()) == StoreKind::kVersion2) return MakeVersion2Store(file, std::move(guest), options);
-    return MakeVersion3Store(file, std::move(guest), options,
-                             [this] { return std::make_unique<LateEngine>(3, ++engines_); });
+    return MakeFixedOffsetStore(file, std::move(guest), FixedOffsetKind::kVersion3, options,
+                                [this] { return std::make_unique<LateEngine>(3, ++engines_); });
   }
 
  private:

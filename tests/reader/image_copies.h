@@ -8,6 +8,7 @@
 #include "tests/format/byte_strings.h"
 #include "tests/writer/image_files.h"
 #include "tests/writer/small_guest.h"
+#include "writer/compressor.h"
 
 namespace vmsave {
 
@@ -46,19 +47,60 @@ inline void WriteBareMappedRam(const std::string& path, const SmallGuest& guest)
   WriteWholeFile(path, file);
 }
 
-enum class Copy { kVersion2, kVersion3, kVersion3WithoutChecksums, kLibvirtSparse, kBareStream, kBareMappedRam };
+// As the compressor's program makes it of a version 2 image.
+inline void Compress(const std::string& path, BodyFormat format) {
+  const Bytes image = ReadWholeFile(path);
+  const std::uint64_t stream_start = Image(path).stream_start().value();
+  Bytes compressed(image.begin(), image.begin() + static_cast<std::ptrdiff_t>(stream_start));
+  PutLittleEndian(std::span(compressed).subspan(28), static_cast<std::uint32_t>(format));
+  const auto compressor = MakeCompressor(format, 2, [&](std::span<const std::byte> bytes) {
+    compressed.insert(compressed.end(), bytes.begin(), bytes.end());
+  });
+  compressor->Write(std::span(image).subspan(stream_start));
+  compressor->Finish();
+  WriteWholeFile(path, compressed);
+}
 
+enum class Copy {
+  kVersion2,
+  kVersion3,
+  kVersion3WithoutChecksums,
+  kLibvirtSparse,
+  kBareStream,
+  kBareMappedRam,
+  kGzip,
+  kBzip2,
+  kXz,
+  kLzop,
+  kZstd,
+};
+
+// Of the compressed ones, which differ in nothing but their compressor, one.
 inline constexpr Copy kAllCopies[] = {Copy::kVersion2,      Copy::kVersion3,   Copy::kVersion3WithoutChecksums,
-                                      Copy::kLibvirtSparse, Copy::kBareStream, Copy::kBareMappedRam};
+                                      Copy::kLibvirtSparse, Copy::kBareStream, Copy::kBareMappedRam,
+                                      Copy::kZstd};
+inline constexpr Copy kCompressedCopies[] = {Copy::kGzip, Copy::kBzip2, Copy::kXz, Copy::kLzop, Copy::kZstd};
+
+inline bool IsCompressed(Copy copy) {
+  return copy >= Copy::kGzip;
+}
 
 inline std::string CopyName(Copy copy) {
   constexpr const char* kNames[] = {"Version2",      "Version3",   "Version3WithoutChecksums",
-                                    "LibvirtSparse", "BareStream", "BareMappedRam"};
+                                    "LibvirtSparse", "BareStream", "BareMappedRam",
+                                    "Gzip",          "Bzip2",      "Xz",
+                                    "Lzop",          "Zstd"};
   return kNames[static_cast<int>(copy)];
 }
 
 inline bool IsSequential(Copy copy) {
-  return copy == Copy::kVersion2 || copy == Copy::kBareStream;
+  return copy == Copy::kVersion2 || copy == Copy::kBareStream || IsCompressed(copy);
+}
+
+inline BodyFormat BodyFormatOf(Copy copy) {
+  if (!IsCompressed(copy)) return IsSequential(copy) ? BodyFormat::kRaw : BodyFormat::kSparse;
+  return static_cast<BodyFormat>(static_cast<int>(BodyFormat::kGzip) + static_cast<int>(copy) -
+                                 static_cast<int>(Copy::kGzip));
 }
 
 inline void WriteCopy(const std::string& path, const SmallGuest& guest, Copy copy) {
@@ -68,6 +110,7 @@ inline void WriteCopy(const std::string& path, const SmallGuest& guest, Copy cop
   SaveImage(path, guest.image(), IsSequential(copy) ? 2 : 3, options);
   if (copy == Copy::kLibvirtSparse) TurnIntoLibvirtSparse(path);
   if (copy == Copy::kBareStream) TurnIntoBareStream(path);
+  if (IsCompressed(copy)) Compress(path, BodyFormatOf(copy));
 }
 
 }  // namespace vmsave

@@ -168,14 +168,33 @@ TEST_F(ImageTest, RefusesAPartialImage) {
   }
 }
 
-TEST_F(ImageTest, OpensACompressedImageForItsHeaderAlone) {
+TEST_F(ImageTest, KnowsHowACompressedImageIsCompressed) {
+  for (const Copy copy : kCompressedCopies) {
+    const Image image(Write(copy));
+    EXPECT_EQ(image.kind(), ImageKind::kCompressed);
+    EXPECT_EQ(image.header()->format, BodyFormatOf(copy));
+  }
+}
+
+TEST_F(ImageTest, RefusesAStreamThatIsNotCompressedAsItsHeaderSays) {
   Write(Copy::kVersion2);
-  Overwrite(path_, FileOffset{28}, Hex("01000000"));
-  const Image image(path_);
-  EXPECT_EQ(image.kind(), ImageKind::kCompressed);
-  EXPECT_EQ(image.header()->format, BodyFormat::kGzip);
-  EXPECT_EQ(image.description(), guest_.image().description);
-  EXPECT_TRUE(image.contents().blocks.empty());
+  for (const char* const format : {"01000000", "02000000", "03000000", "04000000", "05000000"}) {
+    ExpectRefusedWith(28, format, "decompress");
+  }
+}
+
+TEST_F(ImageTest, RefusesCompressedFixedOffsets) {
+  const Bytes sparse = ReadWholeFile(Write(Copy::kLibvirtSparse));
+  const std::uint64_t stream_start = Image(path_).stream_start().value();
+  Bytes compressed(sparse.begin(), sparse.begin() + static_cast<std::ptrdiff_t>(stream_start));
+  compressed[28] = std::byte{5};
+  const auto compressor = MakeCompressor(BodyFormat::kZstd, 1, [&](std::span<const std::byte> bytes) {
+    compressed.insert(compressed.end(), bytes.begin(), bytes.end());
+  });
+  compressor->Write(std::span(sparse).subspan(stream_start));
+  compressor->Finish();
+  WriteWholeFile(path_, compressed);
+  ExpectRefused("cannot");
 }
 
 TEST_F(ImageTest, RefusesEachDamagedHeaderFieldOfVersion2) {

@@ -137,11 +137,11 @@ TEST_F(SendOverMultifdTest, SendsNoByteOfADamagedChunkAndNoDeviceState) {
   }
 }
 
-TEST_F(SendOverMultifdTest, RefusesACompressedImage) {
+TEST_F(SendOverMultifdTest, RefusesAStreamThatIsNotCompressedAsItsHeaderSays) {
   WriteCopy(path_, guest_, Copy::kVersion2);
   Overwrite(path_, FileOffset{28}, Hex("01000000"));
   MultifdCollector collector(1);
-  ExpectDamaged([&] { Send(path_, collector, QemuSyncs::kAtFlushes); }, "compressed with gzip");
+  ExpectDamaged([&] { Send(path_, collector, QemuSyncs::kAtFlushes); }, "cannot decompress");
   EXPECT_TRUE(collector.main().empty());
 }
 

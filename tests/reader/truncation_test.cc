@@ -80,6 +80,8 @@ TEST_P(TruncationTest, IsNoticedAtEveryLength) {
 
 INSTANTIATE_TEST_SUITE_P(Copies, TruncationTest, testing::ValuesIn(kAllCopies),
                          [](const auto& shown) { return CopyName(shown.param); });
+INSTANTIATE_TEST_SUITE_P(Compressed, TruncationTest, testing::Values(Copy::kGzip, Copy::kBzip2, Copy::kXz, Copy::kLzop),
+                         [](const auto& shown) { return CopyName(shown.param); });
 
 }  // namespace
 }  // namespace vmsave

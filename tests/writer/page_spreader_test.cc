@@ -87,11 +87,12 @@ class PageSpreaderTest : public testing::TestWithParam<unsigned> {
   std::unique_ptr<PageStore> MakeStore(NewFile& file, const StreamContents& contents) {
     ArrivingGuest guest{contents.frame, {}, guest_.image().description, true};
     for (const StreamBlock& block : contents.blocks) guest.blocks.push_back({block.name, block.length});
-    return MakeVersion3Store(file, std::move(guest), {GetParam(), EngineKind::kSync, true}, [this] {
-      auto engine = std::make_unique<LateEngine>(3, ++engines_);
-      if (good_writes_) engine->FailAfter(*good_writes_);
-      return engine;
-    });
+    return MakeFixedOffsetStore(file, std::move(guest), FixedOffsetKind::kVersion3,
+                                {GetParam(), EngineKind::kSync, true}, [this] {
+                                  auto engine = std::make_unique<LateEngine>(3, ++engines_);
+                                  if (good_writes_) engine->FailAfter(*good_writes_);
+                                  return engine;
+                                });
   }
 
   ScratchDirectory directory_;
@@ -156,8 +157,8 @@ TEST_P(PageSpreaderTest, AChannelThatCannotBeOpenedReachesTheReader) {
   MemorySource source(bytes);
   NewFile file(path_, Replace::kYes, CacheUse::kPageCache);
   PageSpreader spreader(GetParam(), [&](const StreamContents&) {
-    return MakeVersion3Store(file, Arriving(guest_.image()), {},
-                             []() -> std::unique_ptr<IoEngine> { throw Error(ErrorKind::kFailed, "no", "engine"); });
+    return MakeFixedOffsetStore(file, Arriving(guest_.image()), FixedOffsetKind::kVersion3, {},
+                                []() -> std::unique_ptr<IoEngine> { throw Error(ErrorKind::kFailed, "no", "engine"); });
   });
   ExpectFailed([&] { ReadStreamUpToDevices(source, spreader), spreader.Finish(); }, "no: engine");
 }

@@ -114,8 +114,8 @@ class RepeatedPagesTest : public testing::Test {
   std::mt19937_64 random_{3};
   WriteTotals totals_;
   NewFile file_{path_, Replace::kNo, CacheUse::kPageCache};
-  std::unique_ptr<PageStore> store_ =
-      MakeVersion3Store(file_, Arriving(guest_.image()), {}, [] { return std::make_unique<LateEngine>(16, 5); });
+  std::unique_ptr<PageStore> store_ = MakeFixedOffsetStore(file_, Arriving(guest_.image()), FixedOffsetKind::kVersion3,
+                                                           {}, [] { return std::make_unique<LateEngine>(16, 5); });
   std::vector<std::unique_ptr<PageChannel>> channels_;
 };
 
@@ -314,7 +314,7 @@ TEST(Version3StoreEndTest, AFailedWriteIsThrownAtTheLatestBySettle) {
   const SmallGuest guest;
   for (std::uint64_t good = 0; good < 6; ++good) {
     NewFile file(directory.Path("vm.sav"), Replace::kNo, CacheUse::kPageCache);
-    const auto store = MakeVersion3Store(file, Arriving(guest.image()), {}, [good] {
+    const auto store = MakeFixedOffsetStore(file, Arriving(guest.image()), FixedOffsetKind::kVersion3, {}, [good] {
       auto engine = std::make_unique<LateEngine>(2, good);
       engine->FailAfter(good);
       return engine;

@@ -1,0 +1,49 @@
+// Makes an image of one kind from an image of any kind. Start here for how a conversion runs.
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "io/new_file.h"
+#include "reader/chunk_reader.h"
+#include "reader/read_options.h"
+
+namespace vmsave {
+
+enum class TargetKind { kVersion2, kVersion3, kLibvirtSparse };
+
+struct ConvertOptions {
+  TargetKind to{};
+  BodyFormat compression = BodyFormat::kRaw;  // of version 2; not kSparse
+  bool checksums = true;                      // of version 3
+  ReadOptions transfer;                       // for reading and writing alike
+  PageChecks checks = PageChecks::kOn;        // of pages that pass through this process
+  std::optional<std::string> description;     // else the source's own, which bare streams have not: REQUIRED for them
+};
+
+// What was done about the pages.
+enum class PageFate {
+  kMoved,   // read, and written to where the target wants them
+  kShared,  // a clone: source and target share their storage
+  kStayed,  // only what stands around the stream was changed
+};
+
+struct ConvertSummary {
+  ByteCount ram;
+  ByteCount file_length;
+  PageFate pages{};
+};
+
+// Writes the whole image and makes it complete and durable, but for its name: NewFile::Publish comes next. The source
+// is not changed. Memory is bounded. Between version 3 and libvirt's sparse images the file is cloned where the file
+// system can do that, and only what stands around the stream is changed. Throws Error{kDamaged}, Error{kFailed},
+// Error{kInterrupted}.
+ConvertSummary Convert(const Image& source, NewFile& target, const ConvertOptions& options, Progress& progress,
+                       const Interrupt& interrupt);
+
+// The image itself becomes of the other kind, as ChangeEnvelope tells. Throws Error{kFailed} where that takes more than
+// another header, or where somebody else changes the image at the same time.
+ConvertSummary ConvertInPlace(const std::string& path, const ConvertOptions& options, Progress& progress,
+                              const Interrupt& interrupt);
+
+}  // namespace vmsave

@@ -1,0 +1,33 @@
+#include "reader/image_stream.h"
+
+#include <utility>
+
+#include "reader/decompressed_source.h"
+
+namespace vmsave {
+namespace {
+
+struct Pages {
+  FileDescriptor pages;
+};
+
+// A ReadAheadSource that has its descriptor with it.
+class StreamFile final : private Pages, public ReadAheadSource {
+ public:
+  StreamFile(const Image& image, const ReadOptions& options, Progress& progress, const Interrupt& interrupt)
+      : Pages{image.OpenForPages(options.cache)},
+        ReadAheadSource(pages, image.file(), image.stream_start(), image.stream_end(), options.engine, progress,
+                        interrupt) {}
+};
+
+}  // namespace
+
+std::unique_ptr<PieceSource> OpenStream(const Image& image, const ReadOptions& options, const char* phase,
+                                        Progress& progress, const Interrupt& interrupt) {
+  progress.Begin(phase, image.stream_end() - image.stream_start());
+  auto file = std::make_unique<StreamFile>(image, options, progress, interrupt);
+  if (image.kind() != ImageKind::kCompressed) return file;
+  return std::make_unique<DecompressedSource>(std::move(file), image.header()->format);
+}
+
+}  // namespace vmsave
