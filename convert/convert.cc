@@ -50,6 +50,7 @@ class Conversion {
       summary.file_length = ChangeEnvelopeOfClone();
     } else {
       summary.file_length = WritesAsStream() ? WriteStream() : TransferPagesToStore();
+      CarryCookie();
     }
     return summary;
   }
@@ -83,6 +84,19 @@ class Conversion {
       return MakeLibvirtSparseStore(target_, std::move(guest), write);
     };
     return TransferPages(source_, make_store, options_.transfer, options_.checks, progress_, interrupt_).file_length;
+  }
+
+  // libvirt's own notes on the guest. The padding behind the description, as writers make it, has room for them.
+  void CarryCookie() {
+    if (!source_.header()) return;
+    const std::span<const std::byte> cookie = FindCookie(source_.before_stream(), *source_.header());
+    if (cookie.empty()) return;
+    const std::optional<ImageHead> head = ReadImageHead(target_.buffered());
+    if (cookie.size() > DescriptionRoom(head->before_stream, head->header) - Description().size()) {
+      throw Error(ErrorKind::kFailed, fmt::format("cannot convert {}", source_.path()),
+                  fmt::format("libvirt's cookie in it, of {} bytes, is too long", cookie.size()));
+    }
+    WriteAt(target_.buffered(), WithCookie(head->before_stream, head->header, cookie), FileOffset{0});
   }
 
   std::string Description() const { return options_.description.value_or(source_.description()); }

@@ -102,12 +102,18 @@ std::size_t FieldsEnd(std::uint32_t version) {
   return version == 2 ? kExtensionOffset : kSaveHeaderBytes;
 }
 
-// With its NUL; empty where there is none. One that nothing ends goes to the end of the data, as in libvirt.
-std::span<const std::byte> FindCookie(std::span<const std::byte> before_stream, const SaveHeader& header) {
-  if (header.cookie_offset == 0) return {};
-  const std::span<const std::byte> data = before_stream.subspan(kSaveHeaderBytes + header.cookie_offset);
-  const auto nul = std::ranges::find(data, std::byte{0});
-  return nul == data.end() ? data : data.first(static_cast<std::size_t>(nul - data.begin()) + 1);
+std::vector<std::byte> WithTexts(std::span<const std::byte> before_stream, SaveHeader header,
+                                 std::string_view description, std::span<const std::byte> cookie) {
+  header.cookie_offset = cookie.empty() ? 0 : static_cast<std::uint32_t>(description.size() + 1);
+  ByteWriter writer;
+  writer.Append(before_stream.first(kSaveHeaderBytes));
+  writer.Append(description);
+  writer.AppendZeros(1);
+  writer.Append(cookie);
+  writer.AppendZeros(before_stream.size() - writer.size());
+  std::vector<std::byte> bytes = writer.Take();
+  PutSaveHeader(bytes, header);
+  return bytes;
 }
 
 }  // namespace
@@ -203,24 +209,27 @@ std::string DecodeDescription(std::span<const std::byte> data, std::string_view 
   return AsText(data.first(static_cast<std::size_t>(end - data.begin())));
 }
 
+std::span<const std::byte> FindCookie(std::span<const std::byte> before_stream, const SaveHeader& header) {
+  if (header.cookie_offset == 0) return {};
+  const std::span<const std::byte> data = before_stream.subspan(kSaveHeaderBytes + header.cookie_offset);
+  const auto nul = std::ranges::find(data, std::byte{0});
+  return nul == data.end() ? data : data.first(static_cast<std::size_t>(nul - data.begin()) + 1);
+}
+
 std::size_t DescriptionRoom(std::span<const std::byte> before_stream, const SaveHeader& header) {
   const std::size_t taken = 1 + FindCookie(before_stream, header).size();
   return header.data_length - std::min<std::size_t>(header.data_length, taken);
 }
 
-std::vector<std::byte> WithDescription(std::span<const std::byte> before_stream, SaveHeader header,
+std::vector<std::byte> WithDescription(std::span<const std::byte> before_stream, const SaveHeader& header,
                                        std::string_view description) {
-  const std::span<const std::byte> cookie = FindCookie(before_stream, header);
-  if (!cookie.empty()) header.cookie_offset = static_cast<std::uint32_t>(description.size() + 1);
-  ByteWriter writer;
-  writer.Append(before_stream.first(kSaveHeaderBytes));
-  writer.Append(description);
-  writer.AppendZeros(1);
-  writer.Append(cookie);
-  writer.AppendZeros(before_stream.size() - writer.size());
-  std::vector<std::byte> bytes = writer.Take();
-  PutSaveHeader(bytes, header);
-  return bytes;
+  return WithTexts(before_stream, header, description, FindCookie(before_stream, header));
+}
+
+std::vector<std::byte> WithCookie(std::span<const std::byte> before_stream, const SaveHeader& header,
+                                  std::span<const std::byte> cookie) {
+  const std::string description = DecodeDescription(before_stream.subspan(kSaveHeaderBytes), "the image");
+  return WithTexts(before_stream, header, description, cookie);
 }
 
 }  // namespace vmsave

@@ -86,9 +86,17 @@ std::string DecodeDescription(std::span<const std::byte> data, std::string_view 
 // beside its cookie.
 std::size_t DescriptionRoom(std::span<const std::byte> before_stream, const SaveHeader& header);
 
+// With its NUL; empty where there is none. One that nothing ends goes to the end of the data, as in libvirt.
+std::span<const std::byte> FindCookie(std::span<const std::byte> before_stream, const SaveHeader& header);
+
 // The bytes [0, S) of the same image with another description: S stays, the cookie moves, header_hash fits. REQUIRES:
 // it is no longer than DescriptionRoom, and has no NUL.
-std::vector<std::byte> WithDescription(std::span<const std::byte> before_stream, SaveHeader header,
+std::vector<std::byte> WithDescription(std::span<const std::byte> before_stream, const SaveHeader& header,
                                        std::string_view description);
+
+// The same with another cookie, which ends with its NUL. REQUIRES: description, its NUL and cookie fit into
+// header.data_length.
+std::vector<std::byte> WithCookie(std::span<const std::byte> before_stream, const SaveHeader& header,
+                                  std::span<const std::byte> cookie);
 
 }  // namespace vmsave

@@ -14,6 +14,8 @@
 namespace vmsave {
 namespace {
 
+constexpr const char* kXzLevel = "3";  // as libvirt asks xz for; its own 6 takes several times as long
+
 Error CannotCompress(BodyFormat format, std::string_view why, std::string_view advice = "") {
   return {ErrorKind::kFailed, fmt::format("cannot compress with {}", BodyFormatName(format)), why, advice};
 }
@@ -27,6 +29,7 @@ class ArchiveCompressor final : public Compressor {
     Check(archive_write_set_format_raw(archive_.get()));
     Check(AddFilter());
     if (format_ == BodyFormat::kXz) {
+      Check(archive_write_set_filter_option(archive_.get(), "xz", "compression-level", kXzLevel));
       Check(archive_write_set_filter_option(archive_.get(), "xz", "threads", std::to_string(threads).c_str()));
     }
     Check(archive_write_set_bytes_per_block(archive_.get(), 0));  // whatever comes out is passed on, without padding

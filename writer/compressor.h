@@ -25,9 +25,9 @@ class Compressor {
   virtual void Finish() = 0;
 };
 
-// What the programs gzip, bzip2, xz, lzop or zstd would write, with each one's usual level. xz and zstd use up to
-// `threads` threads; zstd's frame has its checksum, as all the others have theirs. lzop is the program itself. Throws
-// Error{kFailed} where the compressor cannot be had. REQUIRES: 1 <= format <= 5.
+// What the programs gzip, bzip2, xz, lzop or zstd would write, with the level that libvirt asks of each. xz and zstd
+// use up to `threads` threads; zstd's frame has its checksum, as all the others have theirs. lzop is the program
+// itself. Throws Error{kFailed} where the compressor cannot be had. REQUIRES: 1 <= format <= 5.
 std::unique_ptr<Compressor> MakeCompressor(BodyFormat format, unsigned threads, Compressor::Output output);
 
 }  // namespace vmsave

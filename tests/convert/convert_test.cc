@@ -7,6 +7,7 @@
 
 #include "reader/memory_loader.h"
 #include "reader/verify.h"
+#include "tests/convert/edited_images.h"
 #include "tests/reader/image_copies.h"
 #include "tests/scratch_directory.h"
 #include "tests/writer/file_size_limit.h"
@@ -130,6 +131,22 @@ TEST_F(ConvertTest, KnowsEveryCompressor) {
 
     EXPECT_EQ(Image(target_path_).header()->format, BodyFormatOf(copy));
     ExpectHolds(target_path_, guest_.image());
+  }
+}
+
+TEST_F(ConvertTest, KeepsTheCookie) {
+  constexpr std::string_view kCookie = "<cookie><cpu/></cookie>";
+  for (const Copy copy : {Copy::kVersion2, Copy::kLibvirtSparse}) {
+    WriteCopy(source_path_, guest_, copy);
+    AddCookie(source_path_, kCookie);
+    for (const Target& target : kTargets) {
+      ConvertSource(Options(target));
+
+      const Image converted(target_path_);
+      const std::span<const std::byte> cookie = FindCookie(converted.before_stream(), *converted.header());
+      EXPECT_EQ(AsText(cookie), std::string(kCookie) + '\0') << CopyName(copy);
+      ExpectHolds(target_path_, guest_.image());
+    }
   }
 }
 
