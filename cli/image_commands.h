@@ -33,6 +33,7 @@ class ImageCommand {
 };
 
 std::unique_ptr<ImageCommand> AddConvert(CLI::App& app);
+std::unique_ptr<ImageCommand> AddExtract(CLI::App& app);
 std::unique_ptr<ImageCommand> AddInfo(CLI::App& app);
 std::unique_ptr<ImageCommand> AddVerify(CLI::App& app);
 std::unique_ptr<ImageCommand> AddDumpXml(CLI::App& app);

@@ -11,9 +11,10 @@ int Main(int argc, char** argv) {
   const auto app =
       MakeApp("vmimage", "Looks into save images, checks them, makes them into others, and edits their description.",
               {"info [OPTIONS] IMAGE", "verify [OPTIONS] IMAGE", "convert [OPTIONS] --to KIND IMAGE TARGET",
-               "dumpxml IMAGE", "setxml IMAGE FILE", "edit IMAGE"});
+               "extract [OPTIONS] --block NAME --output FILE|--elf FILE IMAGE", "dumpxml IMAGE", "setxml IMAGE FILE",
+               "edit IMAGE"});
   std::vector<std::unique_ptr<ImageCommand>> commands;
-  for (const auto add : {AddInfo, AddVerify, AddConvert, AddDumpXml, AddSetXml, AddEdit}) {
+  for (const auto add : {AddInfo, AddVerify, AddConvert, AddExtract, AddDumpXml, AddSetXml, AddEdit}) {
     commands.push_back(add(*app));
   }
   if (!ParseOptions(*app, argc, argv)) return 0;

@@ -94,9 +94,34 @@ class ChunkTransfer {
   ChunkReader reader_;  // destroyed first: waits for the reads into the buffers
 };
 
+WorkPlan PlanWork(const Image& image, const BlockFilter& wanted) {
+  std::vector<std::uint64_t> pages;
+  for (const StreamBlock& block : image.contents().blocks) pages.push_back(wanted(pages.size()) ? block.pages() : 0);
+  return WorkPlan(pages);
+}
+
+// Passes over the pages of other blocks.
+class WantedPages final : public PageSink {
+ public:
+  WantedPages(PageSink& sink, const BlockFilter& wanted) : sink_(sink), wanted_(wanted) {}
+
+  void OnBlocks(const StreamContents& contents) override { sink_.OnBlocks(contents); }
+  std::span<std::byte> PageTarget(std::size_t block, PageIndex page) override {
+    return wanted_(block) ? sink_.PageTarget(block, page) : std::span<std::byte>();
+  }
+  void OnZeroPage(std::size_t block, PageIndex page) override {
+    if (wanted_(block)) sink_.OnZeroPage(block, page);
+  }
+
+ private:
+  PageSink& sink_;
+  const BlockFilter& wanted_;
+};
+
 WriteTotals TransferFixedOffsets(const Image& image, const StoreMaker& make_store, const ReadOptions& options,
-                                 PageChecks checks, Progress& progress, const Interrupt& interrupt) {
-  const WorkPlan plan = PlanWork(image);
+                                 PageChecks checks, Progress& progress, const Interrupt& interrupt,
+                                 const BlockFilter& wanted) {
+  const WorkPlan plan = PlanWork(image, wanted);
   const FileDescriptor pages = image.OpenForPages(options.cache);
   const std::unique_ptr<PageStore> store = make_store(image.contents());
   WorkQueue queue(plan.chunk_count());
@@ -108,10 +133,11 @@ WriteTotals TransferFixedOffsets(const Image& image, const StoreMaker& make_stor
 }
 
 WriteTotals TransferStream(const Image& image, const StoreMaker& make_store, const ReadOptions& options,
-                           Progress& progress, const Interrupt& interrupt) {
+                           Progress& progress, const Interrupt& interrupt, const BlockFilter& wanted) {
   const std::unique_ptr<PieceSource> source = OpenStream(image, options, kPhase, progress, interrupt);
   PageSpreader spreader(options.channels, make_store);
-  const StreamContents contents = ReadStreamUpToDevices(*source, spreader);
+  WantedPages sink(spreader, wanted);
+  const StreamContents contents = ReadStreamUpToDevices(*source, sink);
   std::vector<std::byte> device_state = ReadDeviceState(*source);
   // What may follow behind the stream is not QEMU's.
   device_state.resize(FindStreamEnd(device_state).value_or(device_state.size()));
@@ -121,9 +147,10 @@ WriteTotals TransferStream(const Image& image, const StoreMaker& make_store, con
 }  // namespace
 
 WriteTotals TransferPages(const Image& image, const StoreMaker& make_store, const ReadOptions& options,
-                          PageChecks checks, Progress& progress, const Interrupt& interrupt) {
-  if (!image.has_fixed_offsets()) return TransferStream(image, make_store, options, progress, interrupt);
-  return TransferFixedOffsets(image, make_store, options, checks, progress, interrupt);
+                          PageChecks checks, Progress& progress, const Interrupt& interrupt,
+                          const BlockFilter& wanted) {
+  if (!image.has_fixed_offsets()) return TransferStream(image, make_store, options, progress, interrupt, wanted);
+  return TransferFixedOffsets(image, make_store, options, checks, progress, interrupt, wanted);
 }
 
 }  // namespace vmsave
