@@ -142,7 +142,7 @@ TEST_F(UsageTest, VmrestoreSaysThatTheDashesAreMissing) {
 
 TEST_F(UsageTest, WrongUsageOfVmimage) {
   EXPECT_TRUE(IsWrongUsage(VMIMAGE_PROGRAM, {},
-                           "no command is given: it is one of info, verify, convert, dumpxml, setxml, edit"));
+                           "no command is given: it is one of info, verify, convert, extract, dumpxml, setxml, edit"));
   EXPECT_TRUE(IsWrongUsage(VMIMAGE_PROGRAM, {"info"}, "IMAGE is missing: the image to look into"));
   EXPECT_TRUE(IsWrongUsage(VMIMAGE_PROGRAM, {"guess", "vm.sav"}, "unknown command: guess"));
   EXPECT_TRUE(IsWrongUsage(VMIMAGE_PROGRAM, {"verify", "--fast", "vm.sav"}, "unknown option: --fast"));
