@@ -154,6 +154,8 @@ TEST_F(UsageTest, HelpFitsATerminalOf80Columns) {
                                                   {VMIMAGE_PROGRAM},
                                                   {VMIMAGE_PROGRAM, "info"},
                                                   {VMIMAGE_PROGRAM, "verify"},
+                                                  {VMIMAGE_PROGRAM, "convert"},
+                                                  {VMIMAGE_PROGRAM, "extract"},
                                                   {VMIMAGE_PROGRAM, "dumpxml"},
                                                   {VMIMAGE_PROGRAM, "setxml"},
                                                   {VMIMAGE_PROGRAM, "edit"}}) {
