@@ -167,7 +167,8 @@ TEST_P(ResendStressTest, EveryPageHoldsItsLastVersion) {
   NewFile file(path, Replace::kNo, CacheUse::kPageCache);
   const ArrivingGuest arriving = Arriving(guest.image());
   const FixedOffsetLayout layout = LayOutOf(arriving);
-  const auto store = MakeVersion3Store(file, arriving, {kChannels, EngineKind::kSync, true}, MakeEngines());
+  const auto store = MakeFixedOffsetStore(file, arriving, FixedOffsetKind::kVersion3,
+                                          {kChannels, EngineKind::kSync, true}, MakeEngines());
   std::uint64_t wrong_pages = 0;
   std::uint64_t round = 0;
   // Runs when all channels are settled, and before any of them goes on.
