@@ -9,7 +9,6 @@
 #include "cli/text.h"
 #include "convert/convert.h"
 #include "qemu/guest_facts.h"
-#include "reader/verify.h"
 
 namespace vmsave {
 namespace {
@@ -62,8 +61,8 @@ class ConvertCommand final : public ImageCommand {
     command.add_option("--description", description_, "XML to store instead of the image's own")->type_name("FILE");
     command
         .add_option("--verify", verify_,
-                    "metadata (default: all but the pages first, pages as they are read), full (everything first) or "
-                    "off")
+                    "metadata (default: all but the pages first, pages as they are read; in place, pages first too "
+                    "where they lose their checksums), full (everything first) or off")
         ->check(OneOf({"metadata", "full", "off"}))
         ->type_name("WHAT");
     command.add_option("IMAGE", source_, "the image to convert");
@@ -91,7 +90,8 @@ class ConvertCommand final : public ImageCommand {
  private:
   void CheckOptions() const {
     if (to_.empty()) throw UsageError("--to is missing", "it is one of 2, 3, libvirt-sparse");
-    if (in_place_ == !target_.empty()) throw UsageError("TARGET", "either it or --in-place is given");
+    if (!in_place_ && target_.empty()) throw UsageError("TARGET is missing", "give the file to write, or --in-place");
+    if (in_place_ && !target_.empty()) throw UsageError("TARGET and --in-place", "only one of them can be given");
     if (compress_ != "none" && to_ != "2") {
       throw UsageError("--compress", "fixed offsets cannot be compressed", "it goes with --to 2");
     }
@@ -106,7 +106,8 @@ class ConvertCommand final : public ImageCommand {
     options.compression = ParseCompression(compress_);
     options.checksums = !no_checksums_;
     options.transfer = {transfer.channels, transfer.engine, transfer.cache};
-    options.checks = verify_ == "off" ? PageChecks::kOff : PageChecks::kOn;
+    if (verify_ == "off") options.checks = SourceChecks::kNothing;
+    if (verify_ == "full") options.checks = SourceChecks::kFull;
     if (description_) options.description = ReadDescriptionFile(*description_);
     return options;
   }
@@ -116,7 +117,6 @@ class ConvertCommand final : public ImageCommand {
     ConvertOptions options = Options(transfer);
     const Image image(source_);
     if (!image.header() && !options.description) options.description = DescribeBareStream(image);
-    VerifyFirst(image, options.transfer, progress, interrupt);
     NewFile target(target_, force_ ? Replace::kYes : Replace::kNo, transfer.cache);
     const ConvertSummary summary = Convert(image, target, options, progress, interrupt);
     target.Publish();
@@ -124,14 +124,7 @@ class ConvertCommand final : public ImageCommand {
   }
 
   ConvertSummary ConvertItself(Progress& progress, const Interrupt& interrupt) const {
-    const ConvertOptions options = Options(ResolveTransfer("vmimage", transfer_));
-    VerifyFirst(Image(source_), options.transfer, progress, interrupt);
-    return ConvertInPlace(source_, options, progress, interrupt);
-  }
-
-  void VerifyFirst(const Image& image, const ReadOptions& read, Progress& progress, const Interrupt& interrupt) const {
-    if (verify_ == "metadata") VerifyMetadata(image);
-    if (verify_ == "full") VerifyAll(image, read, progress, interrupt);
+    return ConvertInPlace(source_, Options(ResolveTransfer("vmimage", transfer_)), progress, interrupt);
   }
 
   std::string AsText(const ConvertSummary& summary, double seconds) const {

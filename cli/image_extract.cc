@@ -1,6 +1,9 @@
 // vmimage extract: RAM out of an image, for other programs.
 #include <fmt/format.h>
 
+#include <filesystem>
+#include <system_error>
+
 #include "cli/image_commands.h"
 #include "cli/text.h"
 #include "convert/extract.h"
@@ -46,9 +49,19 @@ class ExtractCommand final : public ImageCommand {
   void CheckOptions() const {
     RefuseTogether(command(), {"--block", "--elf"});
     RefuseTogether(command(), {"--output", "--elf"});
-    if (elf_.empty() && (block_.empty() || output_.empty())) {
+    if (elf_.empty() && block_.empty() != output_.empty()) {
+      throw UsageError(block_.empty() ? "--output" : "--block", "--block NAME and --output FILE go together");
+    }
+    if (elf_.empty() && block_.empty()) {
       throw UsageError("nothing to extract is named", "give --block NAME --output FILE, or --elf FILE");
     }
+  }
+
+  // With --force, a part of the image would take its place.
+  void RefuseItself() const {
+    std::error_code none;
+    if (!std::filesystem::equivalent(image_, target(), none)) return;
+    throw UsageError(target(), "it is the image itself", "name another file");
   }
 
   const std::string& target() const { return elf_.empty() ? output_ : elf_; }
@@ -56,6 +69,7 @@ class ExtractCommand final : public ImageCommand {
   WriteTotals Extract(Progress& progress, const Interrupt& interrupt) const {
     const Transfer transfer = ResolveTransfer("vmimage", transfer_);
     const Image image(image_);
+    RefuseItself();
     VerifyMetadata(image);
     NewFile file(target(), force_ ? Replace::kYes : Replace::kNo, transfer.cache);
     const ReadOptions read{transfer.channels, transfer.engine, transfer.cache};

@@ -38,9 +38,8 @@ std::string Checksums(const Image& image) {
   return image.integrity() ? "XXH3-64" : "none";
 }
 
-// Of version 3, whose header can tell that it is not what it was: what it says is shown, but not vouched for.
+// What the image says is shown all the same, but not vouched for.
 std::optional<std::string> FindDamage(const Image& image) {
-  if (image.kind() != ImageKind::kVersion3) return std::nullopt;
   return FindMetadataDamage(image);
 }
 

@@ -22,8 +22,7 @@ class EnvelopeChange {
       : file_(file), image_(image), to_(to) {}
 
   ByteCount Run(const WriteOptions& options, Progress& progress, const Interrupt& interrupt) {
-    const std::optional<PlacedTable> table = Table(options, progress, interrupt);
-    interrupt.Check();
+    const std::optional<PlacedTable> table = MakeTable(options, progress, interrupt);
     WriteAt(file_.buffered, EncodeSaveHeader(MakeHeader(table)), FileOffset{0});
     SyncData(file_.buffered);
     const FileOffset end = table ? table->offset + table->length : image_.stream_end();
@@ -33,7 +32,8 @@ class EnvelopeChange {
 
  private:
   // The one that is there, or a new one behind the stream, where a reader of today's header does not look.
-  std::optional<PlacedTable> Table(const WriteOptions& options, Progress& progress, const Interrupt& interrupt) const {
+  std::optional<PlacedTable> MakeTable(const WriteOptions& options, Progress& progress,
+                                       const Interrupt& interrupt) const {
     if (to_ != FixedOffsetKind::kVersion3) return std::nullopt;
     if (image_.integrity()) {
       const HeaderExtension& extension = *image_.header()->extension;
@@ -42,10 +42,22 @@ class EnvelopeChange {
     const std::vector<std::byte> table = EncodeIntegrityTable(HashWrittenStream(
         file_.buffered, file_.pages, {image_.stream_start(), image_.stream_end(), image_.contents().blocks}, options,
         progress, interrupt));
-    const FileOffset offset{RoundUp(image_.stream_end().value(), kIntegrityAlignment)};
-    WriteAt(file_.buffered, table, offset);
-    SyncData(file_.buffered);
-    return PlacedTable{offset, ByteCount{table.size()}};
+    interrupt.Check();
+    const PlacedTable place{FileOffset{RoundUp(image_.stream_end().value(), kIntegrityAlignment)},
+                            ByteCount{table.size()}};
+    AppendTable(place, table);
+    return place;
+  }
+
+  // On a full disk, say, nothing of it stays.
+  void AppendTable(const PlacedTable& place, std::span<const std::byte> table) const {
+    try {
+      WriteAt(file_.buffered, table, place.offset);
+      SyncData(file_.buffered);
+    } catch (const Error&) {
+      static_cast<void>(::ftruncate(file_.buffered.number(), static_cast<off_t>(image_.file_length().value())));
+      throw;
+    }
   }
 
   SaveHeader MakeHeader(const std::optional<PlacedTable>& table) const {

@@ -103,9 +103,19 @@ WorkPlan PlanWork(const Image& image, const BlockFilter& wanted) {
 // Passes over the pages of other blocks.
 class WantedPages final : public PageSink {
  public:
-  WantedPages(PageSink& sink, const BlockFilter& wanted) : sink_(sink), wanted_(wanted) {}
+  WantedPages(const Image& image, PageSink& sink, const BlockFilter& wanted)
+      : image_(image), sink_(sink), wanted_(wanted) {}
 
-  void OnBlocks(const StreamContents& contents) override { sink_.OnBlocks(contents); }
+  // A stream is read twice: when its image is opened, and now.
+  void OnBlocks(const StreamContents& contents) override {
+    const auto same = [](const StreamBlock& a, const StreamBlock& b) {
+      return a.name == b.name && a.length == b.length;
+    };
+    if (!std::ranges::equal(contents.blocks, image_.contents().blocks, same)) {
+      throw Error(ErrorKind::kDamaged, "cannot use " + image_.path(), "its block list changed while it was read");
+    }
+    sink_.OnBlocks(contents);
+  }
   std::span<std::byte> PageTarget(std::size_t block, PageIndex page) override {
     return wanted_(block) ? sink_.PageTarget(block, page) : std::span<std::byte>();
   }
@@ -114,6 +124,7 @@ class WantedPages final : public PageSink {
   }
 
  private:
+  const Image& image_;
   PageSink& sink_;
   const BlockFilter& wanted_;
 };
@@ -136,7 +147,7 @@ WriteTotals TransferStream(const Image& image, const StoreMaker& make_store, con
                            Progress& progress, const Interrupt& interrupt, const BlockFilter& wanted) {
   const std::unique_ptr<PieceSource> source = OpenStream(image, options, kPhase, progress, interrupt);
   PageSpreader spreader(options.channels, make_store);
-  WantedPages sink(spreader, wanted);
+  WantedPages sink(image, spreader, wanted);
   const StreamContents contents = ReadStreamUpToDevices(*source, sink);
   std::vector<std::byte> device_state = ReadDeviceState(*source);
   // What may follow behind the stream is not QEMU's.

@@ -52,8 +52,10 @@ ByteCount WriteStreamFile(const Image& image, NewFile& file, const StreamEnvelop
     FileSink sink(writer);
     SendImage(image, sink, options, checks, progress, interrupt);
   } else {
-    const auto compressor = MakeCompressor(envelope.format, options.channels,
-                                           [&](std::span<const std::byte> bytes) { writer.Append(bytes); });
+    const auto compressor = MakeCompressor(envelope.format, options.channels, [&](std::span<const std::byte> bytes) {
+      interrupt.Check();  // a compressor may hold back much until its end
+      writer.Append(bytes);
+    });
     CompressingSink sink(*compressor);
     SendImage(image, sink, options, checks, progress, interrupt);
     compressor->Finish();

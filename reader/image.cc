@@ -109,7 +109,8 @@ void Image::ReadStream() {
 }
 
 void Image::ReadCompressedHead() {
-  DecompressedSource source(std::make_unique<FileSource>(file_, stream_start_, stream_end_), header_->format);
+  const Interrupt never;
+  DecompressedSource source(std::make_unique<FileSource>(file_, stream_start_, stream_end_), header_->format, never);
   contents_ = ReadStreamHead(source);
   if (contents_.has_mapped_ram()) Refuse("fixed offsets cannot be compressed, but its stream has them");
   RefuseStreamWithoutRam();

@@ -27,7 +27,7 @@ std::unique_ptr<PieceSource> OpenStream(const Image& image, const ReadOptions& o
   progress.Begin(phase, image.stream_end() - image.stream_start());
   auto file = std::make_unique<StreamFile>(image, options, progress, interrupt);
   if (image.kind() != ImageKind::kCompressed) return file;
-  return std::make_unique<DecompressedSource>(std::move(file), image.header()->format);
+  return std::make_unique<DecompressedSource>(std::move(file), image.header()->format, interrupt);
 }
 
 }  // namespace vmsave

@@ -65,7 +65,7 @@ void ExpectHolds(const std::string& path, const GuestImage& guest) {
 class ConvertTest : public testing::Test {
  protected:
   static ConvertOptions Options(const Target& target, const ReadOptions& transfer = {}) {
-    return {target.kind, target.compression, target.checksums, transfer, PageChecks::kOn, std::nullopt};
+    return {target.kind, target.compression, target.checksums, transfer, SourceChecks::kMetadata, std::nullopt};
   }
 
   ConvertSummary ConvertSource(const ConvertOptions& options, const Interrupt& interrupt = Interrupt()) const {
@@ -160,6 +160,49 @@ TEST_F(ConvertTest, RefusesADamagedPage) {
     ExpectDamaged([&] { ConvertSource(Options(target)); }, "wrong checksum");
   }
   EXPECT_FALSE(std::filesystem::exists(target_path_));
+}
+
+// The checksums would be lost, and the way back would make new ones of the damage.
+TEST_F(ConvertTest, InPlaceDropsNoChecksumsOfADamagedPage) {
+  WriteCopy(source_path_, guest_, Copy::kVersion3);
+  const FileOffset place = Image(source_path_).contents().blocks[1].mapped_ram->pages_offset;
+  const FlippedBit damage(source_path_, place, 3);
+  const Bytes before = ReadWholeFile(source_path_);
+  for (const Target& target :
+       {Target{TargetKind::kLibvirtSparse}, Target{TargetKind::kVersion3, BodyFormat::kRaw, false}}) {
+    ExpectDamaged([&] { ConvertItself(target); }, "wrong checksum");
+    EXPECT_EQ(ReadWholeFile(source_path_), before);
+  }
+}
+
+TEST_F(ConvertTest, RefusesALongerDescriptionThanReadersTake) {
+  WriteCopy(source_path_, guest_, Copy::kVersion3);
+  ConvertOptions options = Options({TargetKind::kVersion2});
+  options.description = std::string(kMaxDescriptionBytes / 2 + 1, ' ');
+  EXPECT_THROW(ConvertSource(options), Error);
+  EXPECT_FALSE(std::filesystem::exists(target_path_));
+}
+
+TEST_F(ConvertTest, AStreamWithoutVmDescriptionGoesIntoVersion3Alone) {
+  const Bytes whole = MakeDeviceState();
+  const std::size_t description = whole.size() - std::string_view(R"({"page_size": 4096, "devices": []})").size() - 5;
+  guest_.image().device_state = std::span(whole).first(description);
+  WriteCopy(source_path_, guest_, Copy::kVersion3);
+  ConvertSource(Options({TargetKind::kVersion3, BodyFormat::kRaw, false}));
+  for (const Target& target : {Target{TargetKind::kVersion2}, Target{TargetKind::kLibvirtSparse}}) {
+    EXPECT_THROW(ConvertSource(Options(target)), Error);
+  }
+  EXPECT_THROW(ConvertItself({TargetKind::kLibvirtSparse}), Error);
+}
+
+TEST_F(ConvertTest, InPlaceLeavesNothingBehindWhereTheDiskIsFull) {
+  WriteCopy(source_path_, guest_, Copy::kLibvirtSparse);
+  const Bytes before = ReadWholeFile(source_path_);
+  {
+    const FileSizeLimit limit(before.size() + 1);
+    EXPECT_THROW(ConvertItself({TargetKind::kVersion3}), Error);
+  }
+  EXPECT_EQ(ReadWholeFile(source_path_), before);
 }
 
 TEST_F(ConvertTest, LeavesNoFileWhereTheTargetIsFull) {

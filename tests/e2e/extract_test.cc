@@ -73,13 +73,15 @@ TEST_P(ExtractFromGuestTest, WrongUseChangesNothing) {
     return RunToEnd(arguments);
   };
   EXPECT_TRUE(Refused(with({}), 2, "nothing to extract is named"));
-  EXPECT_TRUE(Refused(with({"--block", "pc.ram"}), 2, "nothing to extract is named"));
+  EXPECT_TRUE(Refused(with({"--block", "pc.ram"}), 2, "go together"));
   EXPECT_TRUE(Refused(with({"--block", "pc.ram", "--elf", ram}), 2, "only one of them"));
   EXPECT_TRUE(Refused(with({"--block", "none", "--output", ram}), 2, "it has pc.ram"));
   EXPECT_FALSE(std::filesystem::exists(ram));
   WriteWholeFile(ram, "mine");
   EXPECT_TRUE(Refused(with({"--elf", ram}), 1, "it exists already"));
   EXPECT_EQ(ReadWholeFile(ram), "mine");
+  EXPECT_TRUE(Refused(with({"--elf", ImagePath(), "--force"}), 2, "it is the image itself"));
+  EXPECT_TRUE(Succeeded(RunToEnd({VMIMAGE_PROGRAM, "verify", ImagePath()})));
 }
 
 }  // namespace

@@ -253,6 +253,19 @@ TEST_F(VerifyTest, LooksAtTheStructureOfImagesWithoutChecksums) {
   }
 }
 
+// Each compressor has checksums of its own.
+TEST_F(VerifyTest, FindsAFlippedBitInEachCompressedStream) {
+  for (const Copy copy : kCompressedCopies) {
+    WriteCopy(path_, guest_, copy);
+    const std::uint64_t length = Image(path_).file_length().value();
+    const std::uint64_t start = Image(path_).stream_start().value();
+    for (const std::uint64_t at : {start + (length - start) / 2, length - 6}) {
+      const FlippedBit damage(path_, FileOffset{at}, 4);
+      EXPECT_EQ(Report().damage.size(), 1U) << CopyName(copy) << " at " << at;
+    }
+  }
+}
+
 TEST_F(VerifyTest, FindsABrokenRecordOfAStream) {
   WriteCopy(path_, guest_, Copy::kVersion2);
   const FileOffset first_record = Image(path_).stream_start() + ByteCount{26 + 17 + 8 + 15 + 16 + 17 + 13 + 5};
