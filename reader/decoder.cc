@@ -15,7 +15,10 @@ namespace vmsave {
 namespace {
 
 constexpr std::size_t kOutputBytes = std::size_t{256} * 1024;
-constexpr std::string_view kCommandNotFound = "status 127";  // of a shell
+
+// How libarchive tells that there is no lzop, or no shell to start it.
+constexpr std::string_view kCommandNotFound = "status 127";
+constexpr std::string_view kNotStarted = "unable to run program";
 
 std::string CannotDecompress(std::string_view name) {
   return fmt::format("cannot decompress {}", name);
@@ -85,8 +88,8 @@ class ArchiveDecoder final : public Decoder {
       : compressed_(compressed), format_(format), archive_(archive_read_new()) {
     if (!archive_) throw std::bad_alloc();
     archive_read_support_format_raw(archive_.get());
-    if (AppendFilter() < ARCHIVE_WARN) FailToStart();
-    if (archive_read_open(archive_.get(), this, nullptr, TakeInput, nullptr) != ARCHIVE_OK) FailToStart();
+    if (AppendFilter() < ARCHIVE_WARN) Fail();
+    if (archive_read_open(archive_.get(), this, nullptr, TakeInput, nullptr) != ARCHIVE_OK) Fail();
     archive_entry* entry = nullptr;
     if (archive_read_next_header(archive_.get(), &entry) < ARCHIVE_WARN) Fail();
   }
@@ -141,17 +144,12 @@ class ArchiveDecoder final : public Decoder {
     return text == nullptr ? "libarchive failed" : text;
   }
 
-  [[noreturn]] void FailToStart() {
-    if (failure_) Fail();
-    throw Error(ErrorKind::kFailed, CannotDecompress(compressed_.name()), Reason(),
-                format_ == BodyFormat::kLzop ? "is the program lzop installed?" : "");
-  }
-
   [[noreturn]] void Fail() {
     if (failure_) std::rethrow_exception(std::exchange(failure_, nullptr));
     const std::string why = Reason();
-    if (format_ == BodyFormat::kLzop && why.ends_with(kCommandNotFound)) {
-      throw Error(ErrorKind::kFailed, CannotDecompress(compressed_.name()), "there is no program lzop", "install it");
+    if (why.ends_with(kCommandNotFound) || why.find(kNotStarted) != std::string::npos) {
+      throw Error(ErrorKind::kFailed, CannotDecompress(compressed_.name()), "the program lzop cannot be started",
+                  "is it installed?");
     }
     throw Damaged(compressed_.name(), format_, why);
   }

@@ -255,13 +255,20 @@ TEST_F(VerifyTest, LooksAtTheStructureOfImagesWithoutChecksums) {
 
 // Each compressor has checksums of its own.
 TEST_F(VerifyTest, FindsAFlippedBitInEachCompressedStream) {
+  const auto is_sound = [this] {
+    try {
+      return Report().damage.empty();
+    } catch (const Error& error) {
+      return error.kind() != ErrorKind::kDamaged;
+    }
+  };
   for (const Copy copy : kCompressedCopies) {
     WriteCopy(path_, guest_, copy);
     const std::uint64_t length = Image(path_).file_length().value();
     const std::uint64_t start = Image(path_).stream_start().value();
     for (const std::uint64_t at : {start + (length - start) / 2, length - 6}) {
       const FlippedBit damage(path_, FileOffset{at}, 4);
-      EXPECT_EQ(Report().damage.size(), 1U) << CopyName(copy) << " at " << at;
+      EXPECT_FALSE(is_sound()) << CopyName(copy) << " at " << at;
     }
   }
 }
