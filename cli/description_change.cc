@@ -45,10 +45,17 @@ std::optional<Identity> ReadIdentity(const std::string& xml) {
   return Identity{root.child("name").text().as_string(), DigitsOf(root.child("uuid").text().as_string())};
 }
 
+// So that a text without end does not fill the screen.
+std::string Shortened(const std::string& text) {
+  constexpr std::size_t kMost = 100;
+  return text.size() <= kMost ? text : text.substr(0, kMost) + "...";
+}
+
 void RefuseOther(std::string_view what, const std::string& before, const std::string& after,
                  const std::string& source) {
   if (before.empty() || before == after) return;
-  Refuse(source, fmt::format("its {} is \"{}\", but that of the saved guest is \"{}\"", what, after, before));
+  Refuse(source, fmt::format("its {} is \"{}\", but that of the saved guest is \"{}\"", what, Shortened(after),
+                             Shortened(before)));
 }
 
 FileDescriptor OpenText(const std::string& path) {

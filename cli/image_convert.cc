@@ -4,6 +4,7 @@
 #include <chrono>
 #include <filesystem>
 
+#include "cli/description_change.h"
 #include "cli/description_file.h"
 #include "cli/image_commands.h"
 #include "cli/text.h"
@@ -117,6 +118,9 @@ class ConvertCommand final : public ImageCommand {
     ConvertOptions options = Options(transfer);
     const Image image(source_);
     if (!image.header() && !options.description) options.description = DescribeBareStream(image);
+    if (image.header() && options.description) {
+      CheckDescriptionChange(image.description(), *options.description, *description_);
+    }
     NewFile target(target_, force_ ? Replace::kYes : Replace::kNo, transfer.cache);
     const ConvertSummary summary = Convert(image, target, options, progress, interrupt);
     target.Publish();

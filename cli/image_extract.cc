@@ -73,11 +73,18 @@ class ExtractCommand final : public ImageCommand {
     VerifyMetadata(image);
     NewFile file(target(), force_ ? Replace::kYes : Replace::kNo, transfer.cache);
     const ReadOptions read{transfer.channels, transfer.engine, transfer.cache};
-    const WriteTotals totals = elf_.empty()
-                                   ? ExtractBlock(image, block_, file, read, PageChecks::kOn, progress, interrupt)
-                                   : ExtractElfCore(image, file, read, PageChecks::kOn, progress, interrupt);
+    ElfCore core;
+    if (elf_.empty()) {
+      core.totals = ExtractBlock(image, block_, file, read, PageChecks::kOn, progress, interrupt);
+    } else {
+      core = ExtractElfCore(image, file, read, PageChecks::kOn, progress, interrupt);
+    }
     file.Publish();
-    return totals;
+    for (const std::string& block : core.left_out) {
+      PrintLine(stderr,
+                fmt::format("vmimage: RAM block {} is not in {}: it is no part of the main memory", block, elf_));
+    }
+    return core.totals;
   }
 
   std::string block_;

@@ -55,6 +55,14 @@ void RefuseLongDescription(const Image& source, const std::string& description) 
          "give a shorter one with --description");
 }
 
+// libvirt's own notes on the guest go into the padding behind the description, as writers make it.
+std::span<const std::byte> CookieToCarry(const Image& source) {
+  if (!source.header()) return {};
+  const std::span<const std::byte> cookie = FindCookie(source.before_stream(), *source.header());
+  if (cookie.size() <= kDescriptionPadding) return cookie;
+  Refuse(source, fmt::format("libvirt's cookie in it, of {} bytes, is too long", cookie.size()));
+}
+
 // Whether pages lose their checksums without having been read.
 bool DropsChecksumsUnread(const Image& source, const ConvertOptions& options) {
   return source.integrity() && IsEnvelopeChange(source, options) && KindOf(options) != FixedOffsetKind::kVersion3;
@@ -81,6 +89,7 @@ class Conversion {
         target_(target),
         options_(options),
         description_(options.description.value_or(source.description())),
+        cookie_(CookieToCarry(source)),
         progress_(progress),
         interrupt_(interrupt) {}
 
@@ -133,22 +142,17 @@ class Conversion {
         .file_length;
   }
 
-  // libvirt's own notes on the guest. The padding behind the description, as writers make it, has room for them.
   void CarryCookie() {
-    if (!source_.header()) return;
-    const std::span<const std::byte> cookie = FindCookie(source_.before_stream(), *source_.header());
-    if (cookie.empty()) return;
+    if (cookie_.empty()) return;
     const std::optional<ImageHead> head = ReadImageHead(target_.buffered());
-    if (cookie.size() > DescriptionRoom(head->before_stream, head->header) - description_.size()) {
-      Refuse(source_, fmt::format("libvirt's cookie in it, of {} bytes, is too long", cookie.size()));
-    }
-    WriteAt(target_.buffered(), WithCookie(head->before_stream, head->header, cookie), FileOffset{0});
+    WriteAt(target_.buffered(), WithCookie(head->before_stream, head->header, cookie_), FileOffset{0});
   }
 
   const Image& source_;
   NewFile& target_;
   const ConvertOptions& options_;
   std::string description_;
+  std::span<const std::byte> cookie_;  // of the source
   Progress& progress_;
   const Interrupt& interrupt_;
 };

@@ -63,17 +63,24 @@ BlockNumbers BlocksWithAddresses(const Image& image) {
   return numbers;
 }
 
+// More than firmware and a usual graphics card have.
+BlockNumbers LargeBlocks(const Image& image) {
+  constexpr std::uint64_t kLargestSmall = 16 << 20;
+  const std::vector<StreamBlock>& blocks = image.contents().blocks;
+  BlockNumbers large;
+  for (std::size_t i = 0; i < blocks.size(); ++i) {
+    if (blocks[i].length.value() > kLargestSmall) large.push_back(i);
+  }
+  return large;
+}
+
 // pc.ram; or else the backends, where their order is known; or else the only block that can be a PC's memory.
 BlockNumbers MainMemory(const Image& image) {
-  constexpr std::uint64_t kLargestOther = 16 << 20;  // of firmware and a usual graphics card
   const std::vector<StreamBlock>& blocks = image.contents().blocks;
   const auto pc_ram = std::ranges::find(blocks, "pc.ram", &StreamBlock::name);
   if (pc_ram != blocks.end()) return {static_cast<std::size_t>(pc_ram - blocks.begin())};
   if (BlockNumbers numbers = BlocksWithAddresses(image); !numbers.empty()) return numbers;
-  BlockNumbers large;
-  for (std::size_t i = 0; i < blocks.size(); ++i) {
-    if (blocks[i].length.value() > kLargestOther) large.push_back(i);
-  }
+  BlockNumbers large = LargeBlocks(image);
   if (large.size() != 1) RefuseUnknownMemory(image);
   return large;
 }
@@ -100,8 +107,8 @@ WriteTotals ExtractBlock(const Image& image, const std::string& block, NewFile& 
   return Extract(image, wanted, file, Consecutive(image, wanted, FileOffset{0}), options, checks, progress, interrupt);
 }
 
-WriteTotals ExtractElfCore(const Image& image, NewFile& file, const ReadOptions& options, PageChecks checks,
-                           Progress& progress, const Interrupt& interrupt) {
+ElfCore ExtractElfCore(const Image& image, NewFile& file, const ReadOptions& options, PageChecks checks,
+                       Progress& progress, const Interrupt& interrupt) {
   const BlockNumbers wanted = MainMemory(image);
   ByteCount ram;
   for (const std::size_t block : wanted) ram += image.contents().blocks[block].length;
@@ -111,7 +118,11 @@ WriteTotals ExtractElfCore(const Image& image, NewFile& file, const ReadOptions&
   const FileOffset start{RoundUp(head_bytes, kPageBytes)};
   RawLayout layout = Consecutive(image, wanted, start);
   layout.head = EncodeElfCore(CoreRanges(memory, start), machine);
-  return Extract(image, wanted, file, layout, options, checks, progress, interrupt);
+  ElfCore core{Extract(image, wanted, file, layout, options, checks, progress, interrupt), {}};
+  for (const std::size_t block : LargeBlocks(image)) {
+    if (std::ranges::find(wanted, block) == wanted.end()) core.left_out.push_back(image.contents().blocks[block].name);
+  }
+  return core;
 }
 
 }  // namespace vmsave

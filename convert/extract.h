@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "io/new_file.h"
 #include "reader/chunk_reader.h"
@@ -17,9 +18,14 @@ namespace vmsave {
 WriteTotals ExtractBlock(const Image& image, const std::string& block, NewFile& file, const ReadOptions& options,
                          PageChecks checks, Progress& progress, const Interrupt& interrupt);
 
+struct ElfCore {
+  WriteTotals totals;
+  std::vector<std::string> left_out;  // large RAM blocks that are not in it: memory devices, graphics cards
+};
+
 // The main memory of a PC as an ELF core, with its pages at their guest-physical addresses. Throws Error{kFailed} for
 // other machines, and where it cannot be told which RAM blocks that memory is, in which order.
-WriteTotals ExtractElfCore(const Image& image, NewFile& file, const ReadOptions& options, PageChecks checks,
-                           Progress& progress, const Interrupt& interrupt);
+ElfCore ExtractElfCore(const Image& image, NewFile& file, const ReadOptions& options, PageChecks checks,
+                       Progress& progress, const Interrupt& interrupt);
 
 }  // namespace vmsave

@@ -19,7 +19,6 @@ constexpr std::uint32_t kNewestSwappedVersion = 2;  // version 3 is little-endia
 constexpr std::size_t kFormatOffset = 28;
 constexpr std::size_t kExtensionOffset = 36;
 constexpr std::size_t kHeaderHashOffset = 72;
-constexpr std::size_t kDescriptionPadding = std::size_t{64} * 1024;
 constexpr std::uint32_t kKnownIncompatibleFeatures = 0;
 
 [[noreturn]] void Refuse(std::string_view file, std::string_view why, std::string_view advice = "") {

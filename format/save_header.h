@@ -75,8 +75,10 @@ void PutSaveHeader(std::span<std::byte> before_stream, const SaveHeader& header)
 // A reader takes no more than this of description, cookie and padding together; a writer of the description alone half.
 inline constexpr std::uint32_t kMaxDescriptionBytes = 64 << 20;
 
-// Description, NUL, and padding: what follows the header. 64 KiB of padding lets the text be edited in place to
-// something longer.
+// Behind a description: lets the text be edited in place to something longer, and has room for a cookie.
+inline constexpr std::size_t kDescriptionPadding = std::size_t{64} * 1024;
+
+// Description, NUL, and padding: what follows the header.
 std::vector<std::byte> EncodeDescription(std::string_view description);
 
 // The text up to its NUL. Throws Error{kDamaged} where there is none.

@@ -271,8 +271,8 @@ TEST_F(ConvertImageTest, WrongUsageIsRefused) {
 
   EXPECT_TRUE(Refused(Convert({}, {ImagePath(), target_}), 2, "--to is missing"));
   EXPECT_TRUE(Refused(Convert({"--to", "4"}, {ImagePath(), target_}), 2, "--to"));
-  EXPECT_TRUE(Refused(Convert({"--to", "2"}, {ImagePath()}), 2, "either it or --in-place"));
-  EXPECT_TRUE(Refused(Convert({"--to", "3", "--in-place"}, {ImagePath(), target_}), 2, "either it or --in-place"));
+  EXPECT_TRUE(Refused(Convert({"--to", "2"}, {ImagePath()}), 2, "TARGET is missing"));
+  EXPECT_TRUE(Refused(Convert({"--to", "3", "--in-place"}, {ImagePath(), target_}), 2, "only one of them"));
   for (const char* to : {"3", "libvirt-sparse"}) {
     EXPECT_TRUE(Refused(Convert({"--to", to, "--compress", "zstd"}, {ImagePath(), target_}), 2, "--compress"));
   }
