@@ -11,6 +11,7 @@
 #include "qemu/qemu_process.h"
 #include "qemu/restore.h"
 #include "qemu/restore_checks.h"
+#include "qemu/restore_guard.h"
 #include "reader/verify.h"
 
 namespace vmsave {
@@ -119,9 +120,11 @@ nlohmann::json AsJson(const RestoreSummary& summary, const Options& options) {
 class Program {
  public:
   // `process` is filled where a QEMU is started.
-  Program(const Options& options, const Interrupt& interrupt, Progress& progress, std::optional<QemuProcess>& process)
+  Program(const Options& options, const Interrupt& interrupt, RestoreGuard& guard, Progress& progress,
+          std::optional<QemuProcess>& process)
       : options_(options),
         interrupt_(interrupt),
+        guard_(guard),
         progress_(progress),
         process_(process),
         restore_(MakeRestoreOptions(options, ResolveTransfer("vmrestore", options.transfer))),
@@ -136,8 +139,9 @@ class Program {
     progress_.Begin("starting QEMU", ByteCount{0});
     if (!options_.command.empty()) StartQemu();
     QmpClient qmp(process_ ? process_->qmp_socket_path() : *options_.qmp, interrupt_);
-    RestoreSummary summary = RestoreGuest(qmp, image_, restore_, progress_, interrupt_);
+    RestoreSummary summary = RestoreGuest(qmp, image_, restore_, progress_, interrupt_, &guard_);
     if (process_) process_->Release();
+    guard_.NoteReleased();
     return summary;
   }
 
@@ -150,11 +154,12 @@ class Program {
   // However long QEMU takes (some allocate all of the guest's RAM first): the operator sees it, and can end it.
   void StartQemu() {
     const auto session = options_.detach ? QemuProcess::Session::kOwn : QemuProcess::Session::kShared;
-    process_.emplace(options_.command, interrupt_, session).WaitReady(std::chrono::hours(24));
+    process_.emplace(options_.command, interrupt_, session, &guard_).WaitReady(std::chrono::hours(24));
   }
 
   const Options& options_;
   const Interrupt& interrupt_;
+  RestoreGuard& guard_;
   Progress& progress_;
   std::optional<QemuProcess>& process_;
   RestoreOptions restore_;
@@ -172,11 +177,12 @@ int Main(int argc, char** argv) {
   if (!ParseCommandLine(*app, argc, argv, options)) return 0;
   CheckOptions(*app, options);
   const Interrupt interrupt = Interrupt::FromSignals();
+  RestoreGuard guard;  // before the first thread
   const ProgressStyle style = ParseProgressStyle(options.progress);
   Progress progress;
   std::optional<QemuProcess> process;
   ReportOutcome(progress, style, [&] {
-    Program program(options, interrupt, progress, process);
+    Program program(options, interrupt, guard, progress, process);
     const RestoreSummary summary = ShowProgress(progress, style, [&] { return program.Restore(); });
     if (style != ProgressStyle::kJson) PrintLine(stderr, AsText(summary, program.GuestName()));
     return AsJson(summary, options);

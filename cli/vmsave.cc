@@ -9,6 +9,7 @@
 #include "cli/text.h"
 #include "qemu/guest_facts.h"
 #include "qemu/save.h"
+#include "qemu/save_guard.h"
 #include "writer/synthetic_guest.h"
 
 namespace vmsave {
@@ -206,14 +207,14 @@ bool RunsAgain(QmpClient& qmp) {
   return std::ranges::any_of(events, [](const QmpClient::Json& event) { return event.value("event", "") == "RESUME"; });
 }
 
-SaveSummary SaveQemu(const std::string& socket, const SaveOptions& save, Progress& progress,
-                     const Interrupt& interrupt) {
+SaveSummary SaveQemu(const std::string& socket, const SaveOptions& save, Progress& progress, const Interrupt& interrupt,
+                     SaveGuard& guard) {
   QmpClient qmp(socket, interrupt);
   if (const std::string warning = WarningBefore(qmp, save); !warning.empty()) {
     PrintLine(stderr, "vmsave: warning: " + warning);
   }
   try {
-    return SaveGuest(qmp, save, progress, interrupt);
+    return SaveGuest(qmp, save, progress, interrupt, &guard);
   } catch (const Error& error) {
     const bool runs_again = RunsAgain(qmp);
     if (error.kind() != ErrorKind::kInterrupted) {
@@ -226,11 +227,12 @@ SaveSummary SaveQemu(const std::string& socket, const SaveOptions& save, Progres
   }
 }
 
-SaveSummary Save(const Options& options, const SaveOptions& save, Progress& progress, const Interrupt& interrupt) {
-  if (options.qmp) return SaveQemu(*options.qmp, save, progress, interrupt);
+SaveSummary Save(const Options& options, const SaveOptions& save, Progress& progress, const Interrupt& interrupt,
+                 SaveGuard& guard) {
+  if (options.qmp) return SaveQemu(*options.qmp, save, progress, interrupt, guard);
   progress.Begin("making the guest", ByteCount{0});
   const SyntheticGuest guest(*options.synthetic);
-  return SaveImage(guest.image(), "synthetic", save, progress, interrupt);
+  return SaveImage(guest.image(), "synthetic", save, progress, interrupt, &guard);
 }
 
 nlohmann::json AsJson(const SaveSummary& summary, const std::string& image) {
@@ -280,12 +282,15 @@ int Main(int argc, char** argv) {
   if (!ParseOptions(*app, argc, argv)) return 0;
   CheckOptions(*app, options);
   const Interrupt interrupt = Interrupt::FromSignals();
+  SaveGuard guard;  // before the first thread
   const ProgressStyle style = ParseProgressStyle(options.progress);
   Progress progress;
   ReportOutcome(progress, style, [&] {
     const SaveOptions save = MakeSaveOptions(options, ResolveTransfer("vmsave", options.transfer));
-    const SaveSummary summary = ShowProgress(progress, style, [&] { return Save(options, save, progress, interrupt); });
+    const SaveSummary summary =
+        ShowProgress(progress, style, [&] { return Save(options, save, progress, interrupt, guard); });
     WarnOfNoEffect(options, summary);
+    if (guard.gone()) PrintLine(stderr, "vmsave: warning: its guard process was ended by somebody");
     if (style != ProgressStyle::kJson) PrintLine(stdout, AsText(summary) + GuestNow(options, summary));
     return AsJson(summary, options.image);
   });

@@ -131,10 +131,10 @@ NewFile::Temporary::~Temporary() {
   if (!name.empty()) ::unlinkat(directory.number(), name.c_str(), 0);
 }
 
-NewFile::NewFile(const std::string& path, Replace replace, CacheUse cache)
+NewFile::NewFile(const std::string& path, Replace replace, CacheUse cache, const Announce& announce)
     : path_(path), target_name_(TargetName(path)), replace_(replace), temporary_(OpenDirectoryOf(path)) {
   CheckTarget();
-  buffered_ = CreateTemporary();
+  buffered_ = CreateTemporary(announce);
   MakePrivate(buffered_);
   if (cache == CacheUse::kBypass) {
     direct_ = OpenDirectAt(temporary_.directory, temporary_.name, O_RDWR | O_NOFOLLOW, buffered_.name());
@@ -155,9 +155,10 @@ void NewFile::CheckTarget() const {
   if (replace_ == Replace::kNo) throw CannotCreate(path_, "it exists already", "use --force to replace it");
 }
 
-FileDescriptor NewFile::CreateTemporary() {
+FileDescriptor NewFile::CreateTemporary(const Announce& announce) {
   for (int attempt = 0; attempt < kAttempts; ++attempt) {
     std::string name = InventTemporaryName(target_name_);
+    if (announce) announce(temporary_.directory, name);
     const int number = ::openat(temporary_.directory.number(), name.c_str(),
                                 O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, S_IRUSR | S_IWUSR);
     if (number >= 0) {

@@ -1,6 +1,7 @@
 // A file that appears under its name only when it is complete.
 #pragma once
 
+#include <functional>
 #include <optional>
 #include <string>
 #include <utility>
@@ -18,10 +19,13 @@ enum class CacheUse { kPageCache, kBypass };
 // was. The directory is opened once and everything is done in it: it may be renamed meanwhile.
 class NewFile {
  public:
+  // Told where the temporary is going to be made, before it is: who has to remove it should this process be killed.
+  using Announce = std::function<void(const FileDescriptor& directory, const std::string& temporary)>;
+
   // Checks everything that can be checked first: `path` is not a directory, a device, a socket or a symbolic link;
   // nothing is there, unless `replace`; the directory exists and is writable; with kBypass, the file system takes
   // O_DIRECT. Throws Error{kFailed} saying which.
-  NewFile(const std::string& path, Replace replace, CacheUse cache);
+  NewFile(const std::string& path, Replace replace, CacheUse cache, const Announce& announce = {});
   NewFile(NewFile&& other) noexcept;
   NewFile& operator=(NewFile&&) = delete;
   ~NewFile();
@@ -64,7 +68,7 @@ class NewFile {
   };
 
   void CheckTarget() const;
-  FileDescriptor CreateTemporary();
+  FileDescriptor CreateTemporary(const Announce& announce);
   void GiveTargetName();
   void SyncDirectory() const;
 

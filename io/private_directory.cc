@@ -65,15 +65,24 @@ void RemoveFilesIn(const FileDescriptor& directory) {
   while (const dirent* entry = ::readdir(stream.get())) ::unlinkat(directory.number(), &entry->d_name[0], 0);
 }
 
+// Taken back first, so that nobody puts more into it meanwhile.
+void Remove(const FileDescriptor& directory, const std::string& path) {
+  [[maybe_unused]] const int taken = ::fchown(directory.number(), ::geteuid(), ::getegid());
+  RemoveFilesIn(directory);
+  ::rmdir(path.c_str());
+}
+
 }  // namespace
 
 PrivateDirectory::PrivateDirectory(Reach reach) : path_(MakeDirectory(reach)), directory_(OpenDirectory(path_)) {}
 
 PrivateDirectory::~PrivateDirectory() {
-  // Taken back first, so that nobody puts more into it meanwhile.
-  [[maybe_unused]] const int taken = ::fchown(directory_.number(), ::geteuid(), ::getegid());
-  RemoveFilesIn(directory_);
-  ::rmdir(path_.c_str());
+  Remove(directory_, path_);
+}
+
+void RemovePrivateDirectory(const std::string& path) noexcept {
+  const int number = ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+  if (number >= 0) Remove(FileDescriptor(number, path), path);
 }
 
 std::string PrivateDirectory::Path(std::string_view name) const {

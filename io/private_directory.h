@@ -41,4 +41,8 @@ class PrivateDirectory {
   FileDescriptor directory_;
 };
 
+// Removes one that the process which made it has left behind, as its destructor does. A path that is no directory of
+// this user's is passed over.
+void RemovePrivateDirectory(const std::string& path) noexcept;
+
 }  // namespace vmsave

@@ -12,6 +12,8 @@
 
 namespace vmsave {
 
+class SaveGuard;
+
 // A set of descriptors of one file in QEMU, from which it takes the one that fits its way of opening the file: its
 // access mode and O_DIRECT are looked at. QEMU chooses the set's number, so that no set of its command line is hit.
 // Not thread-safe. The destructor takes the set from QEMU, which keeps what it has opened from it; what QEMU then
@@ -19,7 +21,9 @@ namespace vmsave {
 // may be busy for long, is not waited for.
 class DescriptorSet {
  public:
-  DescriptorSet(QmpClient& qmp, OnFailure on_failure) : qmp_(qmp), on_failure_(on_failure) {}
+  // `guard`, where there is one, is told of the set.
+  DescriptorSet(QmpClient& qmp, OnFailure on_failure, SaveGuard* guard = nullptr)
+      : qmp_(qmp), on_failure_(on_failure), guard_(guard) {}
   DescriptorSet(const DescriptorSet&) = delete;
   DescriptorSet& operator=(const DescriptorSet&) = delete;
   ~DescriptorSet();
@@ -34,8 +38,13 @@ class DescriptorSet {
  private:
   QmpClient& qmp_;
   OnFailure on_failure_;
+  SaveGuard* guard_;
   int exceptions_ = std::uncaught_exceptions();
   std::optional<std::int64_t> id_;  // once QEMU has chosen it
 };
+
+// Takes the sets of another process from QEMU, which it marked (their "opaque") with `mark`. Throws as
+// QmpClient::Execute does.
+void RemoveDescriptorSets(QmpClient& qmp, const std::string& mark);
 
 }  // namespace vmsave

@@ -52,8 +52,9 @@ class PrivatePages : public PageSink {
 
 }  // namespace
 
-CapturedState CaptureDevices(QmpClient& qmp, const std::set<std::string>& mapped, const Interrupt& interrupt) {
-  OutgoingMigration migration(qmp, {std::string(kIgnoreSharedCapability)}, MigrationLimits());
+CapturedState CaptureDevices(QmpClient& qmp, const std::set<std::string>& mapped, const Interrupt& interrupt,
+                             SaveGuard* guard) {
+  OutgoingMigration migration(qmp, {std::string(kIgnoreSharedCapability)}, MigrationLimits(), {}, guard);
   PrivatePages pages(mapped);
   CapturedState state;
   const auto receive = [&](SocketReader& reader) {

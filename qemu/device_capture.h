@@ -12,6 +12,8 @@
 
 namespace vmsave {
 
+class SaveGuard;
+
 struct CapturedState {
   StreamContents contents;
   std::vector<MemoryMapping> private_memory;  // one for each block; empty for those that were mapped
@@ -21,6 +23,7 @@ struct CapturedState {
 // The guest must be stopped. `mapped`: names of the blocks whose RAM the caller reads itself. QEMU >= 8.1 sends pages
 // of shared memory all the same if it is no named file (memfd): they are dropped. Afterwards the guest is in
 // "postmigrate" and can be continued. Throws Error; the migration is then cancelled.
-CapturedState CaptureDevices(QmpClient& qmp, const std::set<std::string>& mapped, const Interrupt& interrupt);
+CapturedState CaptureDevices(QmpClient& qmp, const std::set<std::string>& mapped, const Interrupt& interrupt,
+                             SaveGuard* guard = nullptr);
 
 }  // namespace vmsave

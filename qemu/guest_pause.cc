@@ -6,6 +6,7 @@
 
 #include "qemu/guest_facts.h"
 #include "qemu/qmp_message.h"
+#include "qemu/save_guard.h"
 
 namespace vmsave {
 namespace {
@@ -32,9 +33,24 @@ std::chrono::microseconds Now() {
 
 }  // namespace
 
-GuestPause::GuestPause(QmpClient& qmp, std::string name)
-    : qmp_(qmp), name_(std::move(name)), process_(OpenProcess(qmp)), was_running_(QueryStatus(qmp) == "running") {
+void LetRun(QmpClient& qmp, bool run) {
+  const bool runs = QueryStatus(qmp) == "running";
+  if (run && !runs) qmp.Execute("cont");
+  if (!run && runs) qmp.Execute("stop");
+}
+
+GuestPause::GuestPause(QmpClient& qmp, std::string name, const PauseState& state)
+    : qmp_(qmp), name_(std::move(name)), process_(OpenProcess(qmp)), state_(state) {}
+
+GuestPause::GuestPause(QmpClient& qmp, std::string name, SaveGuard* guard)
+    : GuestPause(qmp, std::move(name), PauseState{.was_running = QueryStatus(qmp) == "running"}) {
+  guard_ = guard;
+  TellGuard();
   qmp_.TakeEvents();  // those before do not matter
+}
+
+void GuestPause::TellGuard() {
+  if (guard_ != nullptr) guard_->NotePause(state_);
 }
 
 // Stopping and resuming a guest wait for its disks.
@@ -52,28 +68,31 @@ void GuestPause::Stop() {
   // Asked again: it may have stopped by itself meanwhile.
   const std::string status = QueryStatus(qmp_);
   if (IsStoppedByMigration(status)) return;
-  was_running_ = status == "running";
-  if (!was_running_) return;
-  stopped_ = true;  // also where no answer comes
+  state_.was_running = status == "running";
+  if (!state_.was_running) return;
+  state_.stopped = true;  // also where no answer comes
+  TellGuard();
   qmp_.Execute("stop");
 }
 
 void GuestPause::FoundState(const std::optional<std::string>& run_state) {
-  if (run_state && !stopped_) was_running_ = *run_state == "running";
+  if (run_state && !state_.stopped) state_.was_running = *run_state == "running";
+  TellGuard();
 }
 
 void GuestPause::Resume() {
-  if (!was_running_ || resumed_) return;
+  if (!state_.was_running || state_.resumed) return;
   const Command command(qmp_);
   const std::string status = QueryStatus(qmp_);
-  if (stopped_ ? status != "running" : IsStoppedByMigration(status)) qmp_.Execute("cont");
-  resumed_ = true;
+  if (state_.stopped ? status != "running" : IsStoppedByMigration(status)) qmp_.Execute("cont");
+  state_.resumed = true;
+  TellGuard();
 }
 
 void GuestPause::Undo(const std::exception& failure) {
   const QmpClient::Uninterrupted uninterrupted(qmp_);
   try {
-    if (stopped_) Resume();
+    if (state_.stopped) Resume();
     QueryStatus(qmp_);  // also where nothing is to be undone: a QEMU that has ended explains every other failure
     Resume();
   } catch (const std::exception& undo_failure) {
@@ -81,7 +100,7 @@ void GuestPause::Undo(const std::exception& failure) {
       throw Error(ErrorKind::kFailed, fmt::format("cannot save {}", name_), "its QEMU ended while it was being saved",
                   "no image was written; QEMU's own log may say why");
     }
-    if (!was_running_ || resumed_) return;
+    if (!state_.was_running || state_.resumed) return;
     throw Error(ErrorKind::kFailed, fmt::format("{} may stand still after a save that failed", name_),
                 fmt::format("{}; and then: {}", failure.what(), undo_failure.what()),
                 "once QEMU answers again: QMP migrate_cancel, then cont");
@@ -108,9 +127,9 @@ void GuestPause::Settle(AfterSave after) {
 }
 
 std::chrono::duration<double> GuestPause::length() {
-  if (!was_running_) return {};
+  if (!state_.was_running) return {};
   TakeEvents();
-  if (resumed_ && stopped_at_) WaitForResume();
+  if (state_.resumed && stopped_at_) WaitForResume();
   return stood_still_ + (stopped_at_ ? Now() - *stopped_at_ : std::chrono::microseconds(0));
 }
 

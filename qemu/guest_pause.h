@@ -12,15 +12,30 @@ namespace vmsave {
 // What becomes of the guest once the image is complete.
 enum class AfterSave { kQuit, kPause, kResume };
 
+class SaveGuard;
+
+// What has become of the guest so far.
+struct PauseState {
+  bool was_running = false;
+  bool stopped = false;  // by us
+  bool resumed = false;
+};
+
+// Resumes the guest or stops it, unless it is so already. Throws as QmpClient::Execute does.
+void LetRun(QmpClient& qmp, bool run);
+
 // None of its commands gives way to an interrupt, and those that stop or resume the guest wait 10 minutes for QEMU,
 // which waits for the guest's disks: whether the guest runs must be known.
 class GuestPause {
  public:
-  // Looks whether the guest runs. `name` is for messages.
-  GuestPause(QmpClient& qmp, std::string name);
+  // Looks whether the guest runs. `name` is for messages. `guard` knows what is to be undone here, where there is one.
+  GuestPause(QmpClient& qmp, std::string name, SaveGuard* guard = nullptr);
+
+  // Goes on where another has left off.
+  GuestPause(QmpClient& qmp, std::string name, const PauseState& state);
 
   // As far as is known: before the save, or just before it was stopped.
-  bool was_running() const { return was_running_; }
+  bool was_running() const { return state_.was_running; }
 
   // Stops it, if it runs: one that does not was paused by somebody else, and stays so.
   void Stop();
@@ -46,17 +61,17 @@ class GuestPause {
   class Command;
 
   bool HasEnded() const;
+  void TellGuard();
   void Quit();
   void WaitForResume() noexcept;
   void TakeEvents() noexcept;
   void Note(const QmpClient::Json& event);
 
   QmpClient& qmp_;
+  SaveGuard* guard_ = nullptr;
   std::string name_;
   FileDescriptor process_;
-  bool was_running_;
-  bool stopped_ = false;  // by this
-  bool resumed_ = false;
+  PauseState state_;
   std::optional<std::chrono::microseconds> stopped_at_;  // since the epoch; while it stands still
   std::chrono::microseconds stood_still_{0};
 };

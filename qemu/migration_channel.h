@@ -7,10 +7,16 @@
 
 namespace vmsave {
 
+class SaveGuard;
+
 // Hands the other end to QEMU (getfd), which knows it by uri(). No path in any file system is involved.
 class MigrationChannel {
  public:
-  explicit MigrationChannel(QmpClient& qmp);
+  // `guard`, where there is one, holds our end: QEMU is not to lose it when this process is killed.
+  explicit MigrationChannel(QmpClient& qmp, SaveGuard* guard = nullptr);
+  MigrationChannel(const MigrationChannel&) = delete;
+  MigrationChannel& operator=(const MigrationChannel&) = delete;
+  ~MigrationChannel();
 
   // For `migrate` and `migrate-incoming`.
   std::string uri() const;

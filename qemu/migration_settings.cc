@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include "qemu/save_guard.h"
+
 namespace vmsave {
 namespace {
 
@@ -21,10 +23,26 @@ std::vector<Capability> Query(QmpClient& qmp) {
   return capabilities;
 }
 
+void PutBack(QmpClient& qmp, const std::string& command, const QmpClient::Json& old) noexcept {
+  if (old.empty()) return;
+  try {
+    const QmpClient::Uninterrupted uninterrupted(qmp);
+    qmp.Execute(command, old);
+  } catch (const std::exception&) {
+    return;  // QEMU is gone, and its settings with it
+  }
+}
+
 }  // namespace
 
-MigrationSettings::MigrationSettings(QmpClient& qmp, const std::set<std::string>& capabilities_on, OnFailure on_failure)
-    : qmp_(qmp), on_failure_(on_failure) {
+void PutBack(QmpClient& qmp, const OldMigrationSettings& old) noexcept {
+  PutBack(qmp, "migrate-set-parameters", old.parameters);
+  if (!old.capabilities.empty()) PutBack(qmp, "migrate-set-capabilities", {{"capabilities", old.capabilities}});
+}
+
+MigrationSettings::MigrationSettings(QmpClient& qmp, const std::set<std::string>& capabilities_on, OnFailure on_failure,
+                                     SaveGuard* guard)
+    : qmp_(qmp), guard_(guard), on_failure_(on_failure) {
   parameters_ = qmp.Execute("query-migrate-parameters");
   try {
     // First: with mapped-ram on, QEMU takes no parameters while one of these is set.
@@ -33,7 +51,7 @@ MigrationSettings::MigrationSettings(QmpClient& qmp, const std::set<std::string>
     SetParameterIfKnown("mode", "normal");
     SetCapabilities(capabilities_on);
   } catch (...) {
-    PutBack();
+    PutAllBack();
     throw;
   }
 }
@@ -44,31 +62,26 @@ void MigrationSettings::SetCapabilities(const std::set<std::string>& capabilitie
   for (const Capability& capability : Query(qmp_)) {
     const bool want_on = capabilities_on.contains(capability.name);
     if (capability.on != want_on && capability.name != kHarmless) {
-      old_capabilities_.push_back({{"capability", capability.name}, {"state", capability.on}});
+      old_.capabilities.push_back({{"capability", capability.name}, {"state", capability.on}});
       if (!want_on) wanted.push_back({{"capability", capability.name}, {"state", false}});
     }
   }
+  TellGuard();
   const QmpClient::Uninterrupted uninterrupted(qmp_);
   qmp_.Execute("migrate-set-capabilities", {{"capabilities", wanted}});
 }
 
 MigrationSettings::~MigrationSettings() {
-  if (on_failure_ == OnFailure::kPutBack || !FailedSinceMade()) PutBack();
+  if (on_failure_ == OnFailure::kPutBack || !FailedSinceMade()) PutAllBack();
 }
 
-void MigrationSettings::PutBack() noexcept {
-  PutBack("migrate-set-parameters", old_parameters_);
-  PutBack("migrate-set-capabilities", {{"capabilities", old_capabilities_}});
+void MigrationSettings::PutAllBack() noexcept {
+  PutBack(qmp_, old_);
+  if (guard_ != nullptr) guard_->NoteSettings({});
 }
 
-void MigrationSettings::PutBack(const std::string& command, const QmpClient::Json& old) noexcept {
-  if (old.empty()) return;
-  try {
-    const QmpClient::Uninterrupted uninterrupted(qmp_);
-    qmp_.Execute(command, old);
-  } catch (const std::exception&) {
-    return;  // QEMU is gone, and its settings with it
-  }
+void MigrationSettings::TellGuard() {
+  if (guard_ != nullptr) guard_->NoteSettings(old_);
 }
 
 void MigrationSettings::SetParameter(const std::string& name, const QmpClient::Json& value) {
@@ -80,10 +93,16 @@ void MigrationSettings::SetParameterIfKnown(const std::string& name, const QmpCl
 }
 
 void MigrationSettings::Set(const std::string& name, const QmpClient::Json& value) {
-  if (parameters_.contains(name) && !old_parameters_.contains(name)) old_parameters_[name] = parameters_.at(name);
+  PutBackInTheEnd(name);
   const QmpClient::Uninterrupted uninterrupted(qmp_);
   qmp_.Execute("migrate-set-parameters", {{name, value}});
   parameters_[name] = value;
+}
+
+void MigrationSettings::PutBackInTheEnd(const std::string& name) {
+  if (!parameters_.contains(name) || old_.parameters.contains(name)) return;
+  old_.parameters[name] = parameters_.at(name);
+  TellGuard();
 }
 
 std::set<std::string> QueryCapabilities(QmpClient& qmp) {

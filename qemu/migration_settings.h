@@ -9,15 +9,28 @@
 
 namespace vmsave {
 
+class SaveGuard;
+
+// What was changed, as it was before.
+struct OldMigrationSettings {
+  QmpClient::Json parameters = QmpClient::Json::object();   // arguments of migrate-set-parameters
+  QmpClient::Json capabilities = QmpClient::Json::array();  // of migrate-set-capabilities
+};
+
+// What QEMU then refuses (it may be gone) is passed over.
+void PutBack(QmpClient& qmp, const OldMigrationSettings& old) noexcept;
+
 // What becomes of the settings when an exception ends their scope. kLeave: for a QEMU that is not fit for use then.
 enum class OnFailure { kPutBack, kLeave };
 
-// The destructor puts everything back; what QEMU then refuses (it may be gone) is passed over.
+// The destructor puts everything back.
 class MigrationSettings {
  public:
   // Turns exactly the named capabilities on and all others off, except those that say nothing about the stream; and TLS
-  // and compression off, with mode "normal". Throws where QEMU does not have one of the capabilities.
-  MigrationSettings(QmpClient& qmp, const std::set<std::string>& capabilities_on, OnFailure on_failure);
+  // and compression off, with mode "normal". `guard` is told what has to be put back before it is changed. Throws where
+  // QEMU does not have one of the capabilities.
+  MigrationSettings(QmpClient& qmp, const std::set<std::string>& capabilities_on, OnFailure on_failure,
+                    SaveGuard* guard = nullptr);
   MigrationSettings(const MigrationSettings&) = delete;
   MigrationSettings& operator=(const MigrationSettings&) = delete;
   ~MigrationSettings();
@@ -28,19 +41,22 @@ class MigrationSettings {
   // The same, where QEMU has such a parameter; nothing where it is older.
   void SetParameterIfKnown(const std::string& name, const QmpClient::Json& value);
 
+  // Whoever sets this parameter meanwhile: it becomes what it is now.
+  void PutBackInTheEnd(const std::string& name);
+
  private:
   void SetCapabilities(const std::set<std::string>& capabilities_on);
   void Set(const std::string& name, const QmpClient::Json& value);
   bool FailedSinceMade() const { return std::uncaught_exceptions() > exceptions_; }
-  void PutBack() noexcept;
-  void PutBack(const std::string& command, const QmpClient::Json& old) noexcept;
+  void PutAllBack() noexcept;
+  void TellGuard();
 
   QmpClient& qmp_;
+  SaveGuard* guard_;
   OnFailure on_failure_;
   int exceptions_ = std::uncaught_exceptions();
-  QmpClient::Json old_capabilities_ = QmpClient::Json::array();
   QmpClient::Json parameters_;  // as they are now
-  QmpClient::Json old_parameters_ = QmpClient::Json::object();
+  OldMigrationSettings old_;
 };
 
 // The capabilities that this QEMU has, on or off.

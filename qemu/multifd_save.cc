@@ -35,7 +35,7 @@ void Run(MultifdReceiver& receiver, unsigned channels, OutgoingMigration& migrat
 }
 
 std::unique_ptr<MultifdReceiver> Receive(unsigned channels, OutgoingMigration& migration, const SaveJob& job) {
-  MultifdListener listener(job.qmp);
+  MultifdListener listener(job.qmp, job.guard);
   job.progress.Begin("saving", ByteCount{0});
   auto receiver =
       std::make_unique<MultifdReceiver>(Connect(listener, channels, migration, job),
@@ -46,7 +46,7 @@ std::unique_ptr<MultifdReceiver> Receive(unsigned channels, OutgoingMigration& m
 
 std::unique_ptr<MultifdReceiver> ReceiveGuest(const SaveJob& job) {
   const unsigned channels = std::min(job.write.channels, kMaxMultifdChannels);
-  OutgoingMigration migration(job.qmp, {"multifd"}, job.limits, job.stop_guest);
+  OutgoingMigration migration(job.qmp, {"multifd"}, job.limits, job.stop_guest, job.guard);
   migration.settings().SetParameter("multifd-channels", channels);
   migration.settings().SetParameterIfKnown("zero-page-detection", "multifd");
   return Receive(channels, migration, job);

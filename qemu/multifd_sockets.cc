@@ -11,6 +11,7 @@
 #include "format/bytes.h"
 #include "format/multifd_packet.h"
 #include "format/qemu_stream.h"
+#include "qemu/save_guard.h"
 #include "qemu/socket_source.h"
 
 namespace vmsave {
@@ -73,8 +74,13 @@ std::uint32_t PeekMagic(const FileDescriptor& connection, const Interrupt& inter
 
 }  // namespace
 
-MultifdListener::MultifdListener(const QmpClient& qmp, std::chrono::milliseconds patience)
-    : qemu_(qmp.peer_pid()), patience_(patience), directory_(qmp), socket_(Listen(directory_.Path(kSocketName))) {
+MultifdListener::MultifdListener(const QmpClient& qmp, SaveGuard* guard, std::chrono::milliseconds patience)
+    : qemu_(qmp.peer_pid()),
+      guard_(guard),
+      patience_(patience),
+      directory_(qmp, guard),
+      socket_(Listen(directory_.Path(kSocketName))) {
+  if (guard_ != nullptr) guard_->HoldSocket(socket_);
   directory_.LetQemuIn(kSocketName);
 }
 
@@ -115,6 +121,7 @@ FileDescriptor MultifdListener::AcceptOne(const Interrupt& interrupt, const Chec
   while (!interrupt.WaitReadable(socket_.number(), kCheckMs)) check();
   FileDescriptor connection(::accept4(socket_.number(), nullptr, nullptr, SOCK_CLOEXEC), "a migration connection");
   if (!connection.valid()) throw Error::FromErrno(kCannotReceive, errno);
+  if (guard_ != nullptr) guard_->HoldSocket(connection);
   CheckPeer(connection);
   return connection;
 }

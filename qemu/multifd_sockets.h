@@ -15,11 +15,15 @@ struct MultifdSockets {
   std::vector<FileDescriptor> channels;  // by number; each has said its hello
 };
 
+class SaveGuard;
+
 // A unix socket in a private directory, which nobody but QEMU can reach.
 class MultifdListener {
  public:
+  // `guard`, where there is one, holds every connection: QEMU is not to lose one when this process is killed.
   // `patience`: how long Accept waits for QEMU. Throws Error{kFailed}, as QemuDirectory does.
-  explicit MultifdListener(const QmpClient& qmp, std::chrono::milliseconds patience = std::chrono::seconds(30));
+  explicit MultifdListener(const QmpClient& qmp, SaveGuard* guard = nullptr,
+                           std::chrono::milliseconds patience = std::chrono::seconds(30));
 
   // For `migrate`.
   std::string uri() const;
@@ -36,6 +40,7 @@ class MultifdListener {
   void CheckPeer(const FileDescriptor& connection) const;
 
   pid_t qemu_;  // 0 where it is not known
+  SaveGuard* guard_;
   std::chrono::milliseconds patience_;
   QemuDirectory directory_;
   FileDescriptor socket_;

@@ -34,10 +34,12 @@ ReadBackStream ReadBack(const NewFile& file, FileOffset start) {
 }
 
 void LetQemuWrite(SaveJob& job, FileOffset start) {
-  DescriptorSet descriptors(job.qmp, OnFailure::kPutBack);  // outlives the migration, which may open one at any time
+  DescriptorSet descriptors(job.qmp, OnFailure::kPutBack,
+                            job.guard);  // outlives the migration, which may open one at any time
   descriptors.Add(ForWriting(job.file.buffered(), 0));
   if (job.file.bypasses_cache()) descriptors.Add(ForWriting(job.file.buffered(), O_DIRECT));
-  OutgoingMigration migration(job.qmp, {std::string(kMappedRamCapability), "multifd"}, job.limits, job.stop_guest);
+  OutgoingMigration migration(job.qmp, {std::string(kMappedRamCapability), "multifd"}, job.limits, job.stop_guest,
+                              job.guard);
   migration.settings().SetParameter("multifd-channels", std::min(job.write.channels, kMaxMultifdChannels));
   // QEMU's channels sort zero pages out of their packets and write what is left out of order, page by page.
   migration.settings().SetParameterIfKnown("zero-page-detection", "legacy");

@@ -11,6 +11,7 @@
 
 #include "format/units.h"
 #include "io/progress.h"
+#include "qemu/migration_end.h"
 #include "qemu/migration_settings.h"
 #include "qemu/migration_status.h"
 
@@ -33,33 +34,26 @@ struct MigrationLimits {
 // REQUIRES: no migration is under way. One thread's at a time.
 class OutgoingMigration {
  public:
-  // `stop_guest` is called when the limits' time is up. Throws QmpError with QEMU's reason where it refuses one of the
-  // settings; they are then as before.
+  // `stop_guest` is called when the limits' time is up. `guard` knows what is to be undone here, where there is one.
+  // Throws QmpError with QEMU's reason where it refuses one of the settings; they are then as before.
   OutgoingMigration(QmpClient& qmp, const std::set<std::string>& capabilities, const MigrationLimits& limits,
-                    std::function<void()> stop_guest = {});
+                    std::function<void()> stop_guest = {}, SaveGuard* guard = nullptr);
   OutgoingMigration(const OutgoingMigration&) = delete;
   OutgoingMigration& operator=(const OutgoingMigration&) = delete;
   ~OutgoingMigration();
 
   MigrationSettings& settings() { return settings_; }
+  SaveGuard* guard() const { return guard_; }
 
   // `what_failed`: how the Error begins where QEMU gives up.
   void Start(const std::string& uri, std::string what_failed = "QEMU cannot send the guest");
-
-  // The sockets that QEMU sends it over.
-  using Sockets = std::span<const FileDescriptor* const>;
 
   // Runs `receive`, which takes all that comes over the sockets. Where it throws, ends the migration at once, while
   // what still comes is taken and thrown away, and rethrows; Error{kDamaged} becomes Error{kFailed}, with QEMU's reason
   // where QEMU has closed a connection.
   // - QEMU 7.2 may never end a multifd migration whose channels it loses one by one: its migration thread waits for
   //   those that have gone (migration/multifd.c, multifd_send_sync_main).
-  // A background snapshot has to go on for a while before it is ended:
-  // - QEMU < 8.1 takes the write protection off the guest's RAM only where the snapshot runs to its end
-  //   (migration/migration.c, bg_migration_completion); the guest would hang at its next write, for good.
-  // - QEMU >= 8.1 closes descriptor 0, whatever that is by then, where it ends before writes are tracked, which is
-  //   before the guest resumes (migration/ram.c, ram_write_tracking_stop: uffdio_fd is 0 until then).
-  void Receive(Sockets sockets, const std::function<void()>& receive);
+  void Receive(MigrationSockets sockets, const std::function<void()>& receive);
 
   // Throws Error{kFailed} with QEMU's reason where the migration has ended, and not well. REQUIRES: Start.
   void Check();
@@ -69,24 +63,19 @@ class OutgoingMigration {
   bool Follow(const std::function<bool()>& go_on, Progress& progress);
 
  private:
-  bool IsUnderWay() { return !IsMigrationAtRest(QueryMigrationStatus(qmp_)); }
-  bool MayEnd();
-  void GoOnUntilItMayEnd();
   std::string AwaitReason();
-  std::string GiveUp(Sockets sockets, bool is_broken) noexcept;
+  std::string GiveUp(MigrationSockets sockets, bool is_broken) noexcept;
   MigrationStatus Look();
   void StopGuestWhenTimeIsUp();
   void End() noexcept;
-  void SlowDown();
 
   QmpClient& qmp_;
+  SaveGuard* guard_;
   MigrationSettings settings_;
+  MigrationKind kind_;
   std::optional<std::chrono::steady_clock::time_point> deadline_;
   std::optional<std::chrono::seconds> timeout_;
   std::function<void()> stop_guest_;
-  bool crashes_when_cancelled_in_full_flight_;
-  bool is_snapshot_;
-  bool must_run_to_its_end_;
   std::string what_failed_;
   bool started_ = false;
   bool completed_ = false;

@@ -8,6 +8,8 @@
 #include <fstream>
 #include <system_error>
 
+#include "qemu/save_guard.h"
+
 namespace vmsave {
 namespace {
 
@@ -36,9 +38,10 @@ std::string WhyNotSeen(pid_t qemu, const std::string& path) {
 
 }  // namespace
 
-QemuDirectory::QemuDirectory(const QmpClient& qmp)
+QemuDirectory::QemuDirectory(const QmpClient& qmp, SaveGuard* guard)
     : qemu_(OtherUser(qmp.peer_pid())),
       directory_(qemu_ ? PrivateDirectory::Reach::kAnyUser : PrivateDirectory::Reach::kOwnUser) {
+  if (guard != nullptr) guard->NoteDirectory(directory_.path());
   const std::string why_not = WhyNotSeen(qmp.peer_pid(), directory_.path());
   if (!why_not.empty()) throw Error(ErrorKind::kFailed, kCannotShare, why_not);
 }

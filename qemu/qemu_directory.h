@@ -12,12 +12,15 @@
 
 namespace vmsave {
 
+class SaveGuard;
+
 // Nobody but this process, QEMU's user and root can enter it. Removed, with what is in it, by the destructor.
 class QemuDirectory {
  public:
-  // For this process alone at first. Throws Error{kFailed} where QEMU would not see it, or where that cannot be told (a
-  // container, a chroot): a connection by descriptor is what remains then.
-  explicit QemuDirectory(const QmpClient& qmp);
+  // For this process alone at first. `guard`, where there is one, removes it should this process be killed. Throws
+  // Error{kFailed} where QEMU would not see it, or where that cannot be told (a container, a chroot): a connection by
+  // descriptor is what remains then.
+  explicit QemuDirectory(const QmpClient& qmp, SaveGuard* guard = nullptr);
 
   std::string Path(std::string_view name) const { return directory_.Path(name); }
 

@@ -16,10 +16,13 @@
 #include <cerrno>
 #include <charconv>
 #include <cstring>
+#include <functional>
 #include <limits>
 #include <span>
 #include <string_view>
 #include <thread>
+
+#include "qemu/restore_guard.h"
 
 namespace vmsave {
 namespace {
@@ -94,11 +97,29 @@ std::string DoubleCommas(std::string_view text) {
   return doubled;
 }
 
+struct Pipe {
+  explicit Pipe(const std::string& what_failed) {
+    std::array<int, 2> ends{};
+    if (::pipe2(ends.data(), O_CLOEXEC) != 0) throw Error::FromErrno(what_failed, errno);
+    read_end = FileDescriptor(ends[0], "pipe");
+    write_end = FileDescriptor(ends[1], "pipe");
+  }
+
+  FileDescriptor read_end;
+  FileDescriptor write_end;
+};
+
+void WriteByte(int pipe) {
+  [[maybe_unused]] const ssize_t written = ::write(pipe, "g", 1);  // a child that has ended shows itself otherwise
+}
+
 // In the child, between fork and exec: only async-signal-safe calls.
 //
 // The child is not tied to the life of this process by PR_SET_PDEATHSIG: that lasts as long as the child does, so it
 // would also end a guest that was released for good.
-[[noreturn]] void ExecuteProgram(char* const* arguments, int error_pipe, QemuProcess::Session session) {
+[[noreturn]] void ExecuteProgram(char* const* arguments, int go_pipe, int error_pipe, QemuProcess::Session session) {
+  char go = 0;
+  if (::read(go_pipe, &go, 1) != 1) ::_exit(127);  // the process that started us has ended, and nobody knows of us
   if (session == QemuProcess::Session::kOwn) ::setsid();
   UnblockSignals();
   ::execvp(arguments[0], arguments);
@@ -117,21 +138,26 @@ int ReadExecError(int error_pipe) {
   return count == static_cast<ssize_t>(sizeof(error)) ? error : 0;
 }
 
-pid_t StartProgram(std::vector<std::string> command, QemuProcess::Session session) {
+// `on_fork` is called while the new process waits.
+pid_t StartProgram(std::vector<std::string> command, QemuProcess::Session session,
+                   const std::function<void(pid_t)>& on_fork) {
   const std::string what_failed = fmt::format("cannot start {}", command[0]);
   std::vector<char*> arguments;
   arguments.reserve(command.size() + 1);
   for (std::string& argument : command) arguments.push_back(argument.data());
   arguments.push_back(nullptr);
-  std::array<int, 2> ends{};
-  if (::pipe2(ends.data(), O_CLOEXEC) != 0) throw Error::FromErrno(what_failed, errno);
-  const FileDescriptor read_end(ends[0], "pipe");
-  FileDescriptor write_end(ends[1], "pipe");
+  Pipe errors(what_failed);
+  Pipe go(what_failed);
   const pid_t pid = ::fork();
   if (pid < 0) throw Error::FromErrno(what_failed, errno);
-  if (pid == 0) ExecuteProgram(arguments.data(), write_end.number(), session);
-  write_end.Close();
-  const int error = ReadExecError(read_end.number());
+  if (pid == 0) {
+    ::close(go.write_end.number());
+    ExecuteProgram(arguments.data(), go.read_end.number(), errors.write_end.number(), session);
+  }
+  errors.write_end.Close();
+  on_fork(pid);
+  WriteByte(go.write_end.number());
+  const int error = ReadExecError(errors.read_end.number());
   if (error == 0) return pid;
   ::waitpid(pid, nullptr, 0);
   throw Error::FromErrno(what_failed, error, "is it installed, and is its name right?");
@@ -185,14 +211,21 @@ CommandFacts ReadCommand(const std::vector<std::string>& command) {
   return facts;
 }
 
-QemuProcess::QemuProcess(const std::vector<std::string>& command, const Interrupt& interrupt, Session session)
-    : interrupt_(interrupt), daemonizes_(ReadCommand(command).daemonizes), socket_path_(directory_.Path("qmp.sock")) {
+QemuProcess::QemuProcess(const std::vector<std::string>& command, const Interrupt& interrupt, Session session,
+                         RestoreGuard* guard)
+    : interrupt_(interrupt),
+      guard_(guard),
+      daemonizes_(ReadCommand(command).daemonizes),
+      socket_path_(directory_.Path("qmp.sock")) {
   if (command.empty()) throw Error(ErrorKind::kUsage, "cannot start QEMU", "no command is given");
   program_ = command[0];
   std::vector<std::string> whole = command;
   const std::string qmp = fmt::format("unix:{},server=on,wait=off", DoubleCommas(socket_path_));
   whole.insert(whole.end(), {"-incoming", "defer", "-S", "-qmp", qmp});
-  pid_ = StartProgram(std::move(whole), session);
+  if (guard_ != nullptr) guard_->NoteDirectory(directory_.path(), qmp);
+  pid_ = StartProgram(std::move(whole), session, [this](pid_t pid) {
+    if (guard_ != nullptr) guard_->NoteProcess(pid);
+  });
 }
 
 QemuProcess::~QemuProcess() {
@@ -240,6 +273,7 @@ void QemuProcess::SignalAll(int signal) const {
 void QemuProcess::KnowPid(pid_t pid) {
   if (pid <= 1 || pid == pid_ || pid == other_pid_) return;
   other_pid_ = pid;
+  if (guard_ != nullptr) guard_->NoteProcess(pid);
   other_ = FileDescriptor(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)), "pidfd");
   if (!other_.valid() && errno == ESRCH) other_pid_ = -1;  // other errors: Linux < 5.3, the pid has to do
 }
@@ -294,6 +328,7 @@ void QemuProcess::WaitReady(std::chrono::milliseconds timeout) {
 
 void QemuProcess::Release() {
   released_ = true;
+  if (guard_ != nullptr) guard_->NoteReleased();
 }
 
 int QemuProcess::WaitExit() {

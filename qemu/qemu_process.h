@@ -27,18 +27,21 @@ struct CommandFacts {
 // before a program called qemu-... are left out; where there is none, all arguments count.
 CommandFacts ReadCommand(const std::vector<std::string>& command);
 
+class RestoreGuard;
+
 // Starts `command` with "-incoming defer -S -qmp unix:PRIVATE-SOCKET,server=on,wait=off" added, in a PrivateDirectory.
-// QEMU keeps the terminal and the other standard streams. A QEMU that is started does not end by itself when this
-// process is killed. The destructor of a process that was not released kills it (SIGTERM, then after a grace SIGKILL)
-// and reaps it.
+// QEMU keeps the terminal and the other standard streams. The destructor of a process that was not released kills it
+// (SIGTERM, then after a grace SIGKILL) and reaps it.
 class QemuProcess {
  public:
   // kOwn: QEMU gets a session of its own, so that what happens in ours (Ctrl-C, a terminal that closes) does not reach
   // it.
   enum class Session { kShared, kOwn };
 
-  // Throws Error{kFailed} "cannot start PROGRAM".
-  QemuProcess(const std::vector<std::string>& command, const Interrupt& interrupt, Session session = Session::kShared);
+  // `guard`, where there is one, ends QEMU should this process be killed before it is released. Throws Error{kFailed}
+  // "cannot start PROGRAM".
+  QemuProcess(const std::vector<std::string>& command, const Interrupt& interrupt, Session session = Session::kShared,
+              RestoreGuard* guard = nullptr);
   QemuProcess(const QemuProcess&) = delete;
   QemuProcess& operator=(const QemuProcess&) = delete;
   ~QemuProcess();
@@ -71,6 +74,7 @@ class QemuProcess {
   [[noreturn]] void ThrowEnded() const;
 
   const Interrupt& interrupt_;
+  RestoreGuard* guard_;
   std::string program_;
   bool daemonizes_;
   PrivateDirectory directory_;

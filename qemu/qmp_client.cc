@@ -15,6 +15,7 @@ constexpr std::size_t kMaxEventBytes = std::size_t{64} << 10;
 constexpr std::size_t kMaxEvents = 1024;
 
 constexpr int kReconnectPauseMs = 20;
+constexpr std::chrono::minutes kTakeOverTimeout{10};  // it may be busy with what the other process has asked
 constexpr int kNoDescriptor = -1;
 
 }  // namespace
@@ -30,6 +31,30 @@ QmpClient::QmpClient(const std::string& socket_path, const Interrupt& interrupt,
     interrupt_.WaitReadable(kNoDescriptor, kReconnectPauseMs);
     connection_ = QmpConnection(socket_path_);
   }
+}
+
+// The first line may be the rest of one that was half read, and answers to the other process may come before ours.
+QmpClient::QmpClient(const FileDescriptor& connection, const std::string& socket_path, const Interrupt& interrupt)
+    : socket_path_(socket_path),
+      interrupt_(interrupt),
+      connection_(connection, socket_path),
+      last_id_(std::random_device()()) {
+  const std::string what_failed = fmt::format("cannot take over the connection to the guest at {}", socket_path_);
+  const Clock::time_point deadline = DeadlineIn(kTakeOverTimeout);
+  const std::uint64_t id = ++last_id_;
+  connection_.Send(QmpRequest("query-version", Json::object(), id, what_failed), kNoDescriptor, kTakeOverTimeout,
+                   what_failed);
+  while (const std::optional<std::string> line = connection_.ReadLine(deadline, &interrupt_)) {
+    const Json message = ParseQmp(*line);
+    if (!message.is_object() || message.value("id", Json()) != id) continue;
+    const std::optional<QemuVersion> version =
+        GreetingVersion({{"QMP", {{"version", message.value("return", Json())}}}});
+    if (!version) break;
+    version_ = *version;
+    return;
+  }
+  if (closed()) throw QmpClosedError(what_failed);
+  throw Error(ErrorKind::kFailed, what_failed, "QEMU does not answer");
 }
 
 // False where QEMU closed the connection, and it is not yet time to give up: while it takes down the connection of a

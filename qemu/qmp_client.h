@@ -43,6 +43,10 @@ class QmpClient {
             std::chrono::milliseconds greeting_timeout = std::chrono::seconds(5),
             std::chrono::milliseconds reconnect_timeout = std::chrono::seconds(2));
 
+  // Takes over a connection from a process that has ended, whatever it was doing: `connection` is duplicated. Throws
+  // Error{kFailed} where QEMU does not answer.
+  QmpClient(const FileDescriptor& connection, const std::string& socket_path, const Interrupt& interrupt);
+
   // How long Execute waits for a reply; 30 s unless set.
   void SetTimeout(std::chrono::milliseconds timeout) { timeout_ = timeout; }
 
@@ -102,6 +106,9 @@ class QmpClient {
 
   // The process on the other end (SO_PEERCRED); 0 where it cannot be seen from here.
   pid_t peer_pid() const { return connection_.peer_pid(); }
+
+  // For a process that may have to take the connection over.
+  const FileDescriptor& socket() const { return connection_.socket(); }
 
  private:
   using Clock = QmpConnection::Clock;

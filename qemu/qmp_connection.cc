@@ -110,6 +110,12 @@ Error QmpClosedError(std::string_view what_failed) {
 
 QmpConnection::QmpConnection(const std::string& socket_path) : socket_(Connect(socket_path)) {}
 
+QmpConnection::QmpConnection(const FileDescriptor& connection, const std::string& socket_path)
+    : socket_(::fcntl(connection.number(), F_DUPFD_CLOEXEC, 0), socket_path) {
+  if (!socket_.valid())
+    throw Error::FromErrno(fmt::format("cannot take over the connection to {}", socket_path), errno);
+}
+
 void QmpConnection::Send(std::string_view line, int descriptor, std::chrono::milliseconds timeout,
                          std::string_view what_failed) {
   if (closed_) throw QmpClosedError(what_failed);

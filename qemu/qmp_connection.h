@@ -33,6 +33,9 @@ class QmpConnection {
   // wait already; Error{kUsage}: a name that is too long. The directory of the socket may have a name of any length.
   explicit QmpConnection(const std::string& socket_path);
 
+  // Goes on with one that was made by somebody else: a duplicate of it.
+  QmpConnection(const FileDescriptor& connection, const std::string& socket_path);
+
   // Sends the whole line. `descriptor` >= 0 goes along with its first byte (SCM_RIGHTS). Not interruptible: half a
   // request on the wire would make the connection useless for the clean-up that follows. Throws QmpClosedError, and
   // Error{kFailed} where QEMU does not take it within the timeout.
@@ -52,6 +55,8 @@ class QmpConnection {
 
   // Whether QEMU has closed the connection, as far as was seen, or it became useless.
   bool closed() const { return closed_; }
+
+  const FileDescriptor& socket() const { return socket_; }
 
   // The process on the other end (SO_PEERCRED); 0 where it cannot be seen from here.
   pid_t peer_pid() const;

@@ -7,10 +7,12 @@
 
 #include "qemu/descriptor_set.h"
 #include "qemu/guest_facts.h"
+#include "qemu/guest_pause.h"
 #include "qemu/migration_channel.h"
 #include "qemu/migration_settings.h"
 #include "qemu/migration_status.h"
 #include "qemu/restore_checks.h"
+#include "qemu/restore_guard.h"
 #include "qemu/socket_sink.h"
 #include "reader/memory_loader.h"
 #include "reader/stream_sender.h"
@@ -37,8 +39,14 @@ void WaitLoaded(QmpClient& qmp) {
 class Restore {
  public:
   Restore(QmpClient& qmp, const Image& image, const RestoreOptions& options, Progress& progress,
-          const Interrupt& interrupt)
-      : qmp_(qmp), image_(image), options_(options), wish_(options.wish), progress_(progress), interrupt_(interrupt) {}
+          const Interrupt& interrupt, RestoreGuard* guard)
+      : qmp_(qmp),
+        image_(image),
+        options_(options),
+        wish_(options.wish),
+        progress_(progress),
+        interrupt_(interrupt),
+        guard_(guard) {}
 
   RestoreSummary Run() {
     const Clock::time_point start = Clock::now();
@@ -162,9 +170,8 @@ class Restore {
   void Resume() {
     const QmpClient::Uninterrupted uninterrupted(qmp_);
     summary_.running = options_.run.value_or(image_.was_running());
-    const bool runs = QueryStatus(qmp_) == "running";
-    if (summary_.running && !runs) qmp_.Execute("cont");
-    if (!summary_.running && runs) qmp_.Execute("stop");
+    if (guard_ != nullptr) guard_->NoteLoaded(qmp_, summary_.running);
+    LetRun(qmp_, summary_.running);
   }
 
   QmpClient& qmp_;
@@ -173,6 +180,7 @@ class Restore {
   const RestoreWish& wish_;
   Progress& progress_;
   const Interrupt& interrupt_;
+  RestoreGuard* guard_;
   std::string guest_uuid_;
   WayChoice choice_;
   RestoreSummary summary_;
@@ -181,8 +189,8 @@ class Restore {
 }  // namespace
 
 RestoreSummary RestoreGuest(QmpClient& qmp, const Image& image, const RestoreOptions& options, Progress& progress,
-                            const Interrupt& interrupt) {
-  return Restore(qmp, image, options, progress, interrupt).Run();
+                            const Interrupt& interrupt, RestoreGuard* guard) {
+  return Restore(qmp, image, options, progress, interrupt, guard).Run();
 }
 
 }  // namespace vmsave

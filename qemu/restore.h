@@ -10,6 +10,8 @@
 
 namespace vmsave {
 
+class RestoreGuard;
+
 struct RestoreOptions {
   RestoreWish wish;
   std::optional<bool> run;  // else as the image says
@@ -27,8 +29,9 @@ struct RestoreSummary {
 
 // The guest is resumed only after QEMU reports that the load has completed, and only if it is to run. REQUIRES:
 // CheckWish has passed. Checked before QEMU is given anything: that it waits for a guest, its machine type and RAM, and
-// the way. Throws Error; a QEMU that was given a part is then not fit for use, and for the caller to end.
+// the way. `guard`, where there is one, finishes what is left once the guest is loaded, should this process be killed.
+// Throws Error; a QEMU that was given a part is then not fit for use, and for the caller to end.
 RestoreSummary RestoreGuest(QmpClient& qmp, const Image& image, const RestoreOptions& options, Progress& progress,
-                            const Interrupt& interrupt);
+                            const Interrupt& interrupt, RestoreGuard* guard = nullptr);
 
 }  // namespace vmsave

@@ -8,6 +8,7 @@
 #include "qemu/guest_facts.h"
 #include "qemu/guest_pause.h"
 #include "qemu/process_maps.h"
+#include "qemu/save_guard.h"
 #include "qemu/save_job.h"
 #include "writer/run_record.h"
 
@@ -88,6 +89,11 @@ void CheckSpace(const NewFile& file, ByteCount needed) {
               "free some space, or choose another directory");
 }
 
+NewFile MakeFile(const SaveOptions& options, SaveGuard* guard) {
+  return {options.path, options.replace, options.cache,
+          guard == nullptr ? NewFile::Announce() : guard->AnnounceFile(options.path)};
+}
+
 ErrorKind KindOf(const std::exception& failure) {
   const auto* error = dynamic_cast<const Error*>(&failure);
   return error != nullptr ? error->kind() : ErrorKind::kFailed;
@@ -129,22 +135,24 @@ WriteTotals Take(SaveJob& job, const SourceChoice& choice) {
 
 }  // namespace
 
-SaveSummary SaveGuest(QmpClient& qmp, const SaveOptions& options, Progress& progress, const Interrupt& interrupt) {
+SaveSummary SaveGuest(QmpClient& qmp, const SaveOptions& options, Progress& progress, const Interrupt& interrupt,
+                      SaveGuard* guard) {
   const Clock::time_point start = Clock::now();
-  NewFile file(options.path, options.replace, options.cache);
-  const GuestFacts guest = QueryGuest(qmp);
-  CheckGuestCanBeSaved(qmp, guest, options.live);
-  CheckStreamWillShowItsEnd(qmp, guest, options.version);
-  const SourceChoice choice = ChooseSource(qmp, {options.from, options.live, options.version});
-  CheckSpace(file, choice.source == SaveSource::kMemory ? SpaceNeeded(choice.ram) : SpaceNeeded(qmp, guest));
-  const LiveMode live = LiveModeFor(guest, options.live);
+  NewFile file = MakeFile(options, guard);
+  const GuestFacts facts = QueryGuest(qmp);
+  CheckGuestCanBeSaved(qmp, facts, options.live);
+  CheckStreamWillShowItsEnd(qmp, facts, options.version);
+  const SourceChoice choice = ChooseSource(qmp, {options.from, options.live, options.version}, guard);
+  CheckSpace(file, choice.source == SaveSource::kMemory ? SpaceNeeded(choice.ram) : SpaceNeeded(qmp, facts));
+  const LiveMode live = LiveModeFor(facts, options.live);
   interrupt.Check();
 
   SaveSummary summary;
-  summary.guest = guest.name;
+  summary.guest = facts.name;
   summary.source = choice.source;
   summary.why_not_better = choice.why_not_better;
-  GuestPause pause(qmp, guest.name);
+  if (guard != nullptr) guard->NoteGuest(qmp, facts.name, options.after);
+  GuestPause pause(qmp, facts.name, guard);
   try {
     if (live == LiveMode::kNo) pause.Stop();
     SaveJob job{.qmp = qmp,
@@ -153,7 +161,7 @@ SaveSummary SaveGuest(QmpClient& qmp, const SaveOptions& options, Progress& prog
                 .live = live,
                 .write = options.write,
                 .limits = options.limits,
-                .description = options.description.value_or(MakeDescription(guest)),
+                .description = options.description.value_or(MakeDescription(facts)),
                 .was_running = options.record_running.value_or(pause.was_running()),
                 .stop_guest = [&] { pause.Stop(); },
                 .release =
@@ -161,17 +169,19 @@ SaveSummary SaveGuest(QmpClient& qmp, const SaveOptions& options, Progress& prog
                       pause.FoundState(RunStateIn(device_state));
                       if (options.after == AfterSave::kResume) pause.Resume();
                     },
+                .guard = guard,
                 .progress = progress,
                 .interrupt = interrupt};
     summary.totals = Take(job, choice);
     const bool was_running = options.record_running.value_or(pause.was_running());
     if (was_running != job.was_running) RecordWasRunning(file, was_running);
     interrupt.Check();
+    if (guard != nullptr) guard->NotePublishing(file);
     file.Publish();
   } catch (const std::exception& failure) {
     pause.Undo(failure);
-    TellIfMigrationStays(qmp, guest, failure);
-    ThrowAsFailure(guest, failure);
+    TellIfMigrationStays(qmp, facts, failure);
+    ThrowAsFailure(facts, failure);
     throw;
   }
   pause.Settle(options.after);
@@ -194,9 +204,9 @@ std::string WarningBefore(QmpClient& qmp, const SaveOptions& options) {
 }
 
 SaveSummary SaveImage(const GuestImage& guest, const std::string& name, const SaveOptions& options, Progress& progress,
-                      const Interrupt& interrupt) {
+                      const Interrupt& interrupt, SaveGuard* guard) {
   const Clock::time_point start = Clock::now();
-  NewFile file(options.path, options.replace, options.cache);
+  NewFile file = MakeFile(options, guard);
   SaveSummary summary;
   summary.guest = name;
   GuestImage image = guest;
@@ -205,6 +215,7 @@ SaveSummary SaveImage(const GuestImage& guest, const std::string& name, const Sa
   const auto write = options.version == ImageVersion::k3 ? WriteVersion3 : WriteVersion2;
   summary.totals = write(file, image, options.write, progress, interrupt);
   interrupt.Check();
+  if (guard != nullptr) guard->NotePublishing(file);
   file.Publish();
   summary.elapsed = Clock::now() - start;
   return summary;

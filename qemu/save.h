@@ -40,14 +40,16 @@ struct SaveSummary {
 // What is checked before the guest is stopped: target, direct I/O, space, guest reachable, its state, the source.
 // Whatever fails, a running guest runs on, its migration settings are as before, and no file is left; unless the image
 // is complete. With kResume the guest runs again as soon as nothing more is needed of it, while the rest of the image
-// is written. A guest that was paused stays paused, though QEMU may call that "postmigrate" then. Throws Error.
-SaveSummary SaveGuest(QmpClient& qmp, const SaveOptions& options, Progress& progress, const Interrupt& interrupt);
+// is written. A guest that was paused stays paused, though QEMU may call that "postmigrate" then. `guard`, where there
+// is one, sees to all that should this process be killed. Throws Error.
+SaveSummary SaveGuest(QmpClient& qmp, const SaveOptions& options, Progress& progress, const Interrupt& interrupt,
+                      SaveGuard* guard = nullptr);
 
 // What the operator is to know before such a save of this guest; empty where there is nothing. Changes nothing.
 std::string WarningBefore(QmpClient& qmp, const SaveOptions& options);
 
 // Writes a guest that is in memory already.
 SaveSummary SaveImage(const GuestImage& guest, const std::string& name, const SaveOptions& options, Progress& progress,
-                      const Interrupt& interrupt);
+                      const Interrupt& interrupt, SaveGuard* guard = nullptr);
 
 }  // namespace vmsave

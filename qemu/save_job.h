@@ -12,6 +12,8 @@
 
 namespace vmsave {
 
+class SaveGuard;
+
 // One save, under way. References are to what SaveGuest holds.
 struct SaveJob {
   QmpClient& qmp;
@@ -25,6 +27,7 @@ struct SaveJob {
   std::function<void()> stop_guest;  // to be called where a running guest's migration is to come to its end
   // To be called once the guest has been taken, and nothing more is needed of it.
   std::function<void(std::span<const std::byte> device_state)> release;
+  SaveGuard* guard;  // to be told of what has to be undone; or null
   Progress& progress;
   const Interrupt& interrupt;
 };

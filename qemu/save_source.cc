@@ -28,7 +28,7 @@ std::string FromOption(SaveSource source) {
 
 class Chooser {
  public:
-  Chooser(QmpClient& qmp, const SourceWish& wish) : qmp_(qmp), wish_(wish) {}
+  Chooser(QmpClient& qmp, const SourceWish& wish, SaveGuard* guard) : qmp_(qmp), wish_(wish), guard_(guard) {}
 
   SourceChoice Choose() {
     if (wish_.source) {
@@ -79,7 +79,7 @@ class Chooser {
   void TryMultifd() {
     if (const std::string why = WhyNoMultifd(qmp_); !why.empty()) throw DoesNotWork(SaveSource::kMultifd, why);
     try {
-      const MultifdListener as_for_a_save(qmp_);
+      const MultifdListener as_for_a_save(qmp_, guard_);
     } catch (const Error& error) {
       throw DoesNotWork(SaveSource::kMultifd, error.why());
     }
@@ -99,6 +99,7 @@ class Chooser {
 
   QmpClient& qmp_;
   const SourceWish& wish_;
+  SaveGuard* guard_;
   SourceChoice choice_;
 };
 
@@ -125,8 +126,8 @@ std::optional<WishConflict> FindConflict(SaveSource source, const SourceWish& wi
   return std::nullopt;
 }
 
-SourceChoice ChooseSource(QmpClient& qmp, const SourceWish& wish) {
-  return Chooser(qmp, wish).Choose();
+SourceChoice ChooseSource(QmpClient& qmp, const SourceWish& wish, SaveGuard* guard) {
+  return Chooser(qmp, wish, guard).Choose();
 }
 
 }  // namespace vmsave

@@ -10,6 +10,8 @@
 
 namespace vmsave {
 
+class SaveGuard;
+
 enum class SaveSource {
   kMemory,   // it lies in shared backends: this process reads it itself
   kMultifd,  // QEMU sends them over parallel channels
@@ -52,6 +54,6 @@ struct SourceChoice {
 
 // Nothing of the guest is changed. Throws Error{kUsage} for wishes that exclude each other, Error{kFailed} where what
 // was wished for does not work with this guest.
-SourceChoice ChooseSource(QmpClient& qmp, const SourceWish& wish);
+SourceChoice ChooseSource(QmpClient& qmp, const SourceWish& wish, SaveGuard* guard = nullptr);
 
 }  // namespace vmsave

@@ -9,7 +9,7 @@ namespace vmsave {
 
 void ReceiveStream(QmpClient& qmp, OutgoingMigration& migration, const std::function<void(SocketReader&)>& receive,
                    Progress& progress, const Interrupt& interrupt) {
-  const MigrationChannel channel(qmp);
+  const MigrationChannel channel(qmp, migration.guard());
   const auto run = [&](const ChannelContext& context) {
     if (context.channel() == 0) {
       migration.Start(channel.uri());

@@ -86,7 +86,7 @@ class PageCensus : public PageSink {
 void Receive(SaveJob& job, const std::function<void(SocketReader&)>& receive) {
   std::set<std::string> capabilities;
   if (job.live == LiveMode::kSnapshot) capabilities.insert("background-snapshot");
-  OutgoingMigration migration(job.qmp, capabilities, job.limits, job.stop_guest);
+  OutgoingMigration migration(job.qmp, capabilities, job.limits, job.stop_guest, job.guard);
   job.progress.Begin("saving", ByteCount{0});
   ReceiveStream(job.qmp, migration, receive, job.progress, job.interrupt);
 }

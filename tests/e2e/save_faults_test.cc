@@ -255,8 +255,11 @@ class BrokenConnectionTest : public SaveFaultTest {
   }
 
   static bool IsConnection(const FileDescriptor& socket) {
+    int type = 0;
+    socklen_t length = sizeof(type);
+    if (::getsockopt(socket.number(), SOL_SOCKET, SO_TYPE, &type, &length) != 0 || type != SOCK_STREAM) return false;
     sockaddr_un peer{};
-    socklen_t length = sizeof(peer);
+    length = sizeof(peer);
     return ::getpeername(socket.number(), reinterpret_cast<sockaddr*>(&peer), &length) == 0;
   }
 

@@ -46,6 +46,7 @@ TEST_P(MemorySaveTest, ReleasesTheGuestOnceAndBeforeTheImageIsSynced) {
                     EXPECT_EQ(progress.phase(), "saving");
                     EXPECT_TRUE(IsPartial(file));
                   },
+              .guard = nullptr,
               .progress = progress,
               .interrupt = never_};
   SaveFromMemory(job, choice.ram);

@@ -22,7 +22,7 @@ class MultifdListenerTest : public testing::Test {
  protected:
   ~MultifdListenerTest() override { qmp_.reset(); }
 
-  void Listen(std::chrono::milliseconds patience = kTestPatience) { listener_.emplace(*qmp_, patience); }
+  void Listen(std::chrono::milliseconds patience = kTestPatience) { listener_.emplace(*qmp_, nullptr, patience); }
 
   FileDescriptor Connect() const {
     const std::string path = listener_->uri().substr(std::string_view("unix:").size());

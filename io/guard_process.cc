@@ -1,0 +1,187 @@
+#include "io/guard_process.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <optional>
+
+namespace vmsave {
+namespace {
+
+using Held = GuardProcess::Held;
+using Legacy = GuardProcess::Legacy;
+
+// The first byte of a message; the rest is the record or the role.
+constexpr char kRecord = 'R';
+constexpr char kHold = 'H';
+constexpr char kLetGo = 'L';
+constexpr char kDismiss = 'D';
+
+constexpr std::size_t kMaxMessageBytes = std::size_t{128} << 10;
+
+struct Message {
+  char kind;
+  std::string text;
+  FileDescriptor descriptor;
+};
+
+FileDescriptor TakeDescriptor(msghdr& message) {
+  const cmsghdr* header = CMSG_FIRSTHDR(&message);
+  if (header == nullptr || header->cmsg_type != SCM_RIGHTS) return {};
+  int number = -1;
+  std::memcpy(&number, CMSG_DATA(header), sizeof(number));
+  return {number, "a descriptor to hold"};
+}
+
+// Nothing once the other process has ended.
+std::optional<Message> Receive(const FileDescriptor& channel) {
+  std::vector<char> bytes(kMaxMessageBytes);
+  iovec part{bytes.data(), bytes.size()};
+  alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int))> control{};
+  msghdr message{};
+  message.msg_iov = &part;
+  message.msg_iovlen = 1;
+  message.msg_control = control.data();
+  message.msg_controllen = control.size();
+  ssize_t got = 0;
+  do {
+    got = ::recvmsg(channel.number(), &message, MSG_CMSG_CLOEXEC);
+  } while (got < 0 && errno == EINTR);
+  if (got <= 0) return std::nullopt;
+  return Message{bytes[0], std::string(bytes.data() + 1, static_cast<std::size_t>(got) - 1), TakeDescriptor(message)};
+}
+
+// What the other process leaves behind; nothing where it does not need us.
+std::optional<Legacy> AwaitLegacy(const FileDescriptor& channel) {
+  Legacy legacy;
+  while (std::optional<Message> message = Receive(channel)) {
+    switch (message->kind) {
+      case kRecord:
+        legacy.record = std::move(message->text);
+        break;
+      case kHold:
+        legacy.held.push_back({std::move(message->text), std::move(message->descriptor)});
+        break;
+      case kLetGo:
+        std::erase_if(legacy.held, [&](const Held& held) { return held.role == message->text; });
+        break;
+      default:
+        return std::nullopt;
+    }
+  }
+  if (legacy.record.empty()) return std::nullopt;
+  return legacy;
+}
+
+// Who waits for the end of our standard output is not to wait for the guard.
+void LeaveTerminal() {
+  ::setsid();
+  const int null = ::open("/dev/null", O_RDWR | O_CLOEXEC);
+  if (null < 0) return;
+  ::dup2(null, STDIN_FILENO);
+  ::dup2(null, STDOUT_FILENO);
+  ::close(null);
+}
+
+void IgnoreStoppingSignals() {
+  for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGPIPE, SIGXFSZ}) ::signal(signal, SIG_IGN);
+}
+
+// Needs a privilege, and need not be had: the guard is small, and seldom the one that the kernel chooses.
+void AskToBeSparedWhenMemoryIsShort() {
+  const int file = ::open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+  if (file < 0) return;
+  [[maybe_unused]] const ssize_t written = ::write(file, "-1000", 5);
+  ::close(file);
+}
+
+[[noreturn]] void Guard(const std::string& name, const FileDescriptor& channel, const GuardProcess::Undo& undo) {
+  ::prctl(PR_SET_NAME, name.c_str());
+  IgnoreStoppingSignals();
+  LeaveTerminal();
+  AskToBeSparedWhenMemoryIsShort();
+  int status = 0;
+  try {
+    if (std::optional<Legacy> legacy = AwaitLegacy(channel)) undo(*std::move(legacy));
+  } catch (const std::exception& error) {
+    fmt::print(stderr, "{}: {}\n", name, error.what());
+    status = 1;
+  }
+  ::_exit(status);
+}
+
+}  // namespace
+
+GuardProcess::GuardProcess(const std::string& name, const Undo& undo) {
+  std::array<int, 2> ends{};
+  if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends.data()) != 0) {
+    throw Error::FromErrno("cannot make a socket for the guard process", errno);
+  }
+  channel_ = FileDescriptor(ends[0], "the guard process");
+  FileDescriptor guards_end(ends[1], "the guarded process");
+  pid_ = ::fork();
+  if (pid_ < 0) throw Error::FromErrno("cannot start the guard process", errno);
+  if (pid_ == 0) {
+    channel_ = FileDescriptor();
+    Guard(name, guards_end, undo);
+  }
+}
+
+GuardProcess::~GuardProcess() {
+  Dismiss();
+}
+
+void GuardProcess::Record(std::string_view record) noexcept {
+  Send(kRecord, record);
+}
+
+void GuardProcess::Hold(std::string_view role, const FileDescriptor& descriptor) noexcept {
+  Send(kHold, role, descriptor.number());
+}
+
+void GuardProcess::LetGo(std::string_view role) noexcept {
+  Send(kLetGo, role);
+}
+
+void GuardProcess::Dismiss() noexcept {
+  if (pid_ < 0) return;
+  Send(kDismiss, "");
+  while (::waitpid(pid_, nullptr, 0) < 0 && errno == EINTR) {
+  }
+  pid_ = -1;
+}
+
+void GuardProcess::Send(char kind, std::string_view text, int descriptor) noexcept {
+  if (gone_) return;
+  std::array<iovec, 2> parts{iovec{&kind, 1}, iovec{const_cast<char*>(text.data()), text.size()}};
+  msghdr message{};
+  message.msg_iov = parts.data();
+  message.msg_iovlen = parts.size();
+  alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int))> control{};
+  if (descriptor >= 0) {
+    message.msg_control = control.data();
+    message.msg_controllen = control.size();
+    cmsghdr* header = CMSG_FIRSTHDR(&message);
+    header->cmsg_level = SOL_SOCKET;
+    header->cmsg_type = SCM_RIGHTS;
+    header->cmsg_len = CMSG_LEN(sizeof(int));
+    std::memcpy(CMSG_DATA(header), &descriptor, sizeof(int));
+  }
+  ssize_t sent = 0;
+  do {
+    sent = ::sendmsg(channel_.number(), &message, MSG_NOSIGNAL);
+  } while (sent < 0 && errno == EINTR);
+  if (sent >= 0) return;
+  gone_ = true;
+  ::kill(pid_, SIGKILL);
+}
+
+}  // namespace vmsave

@@ -1,0 +1,69 @@
+// A process beside this one that undoes what this one began, should it end in the middle of it: by kill -9, for want of
+// memory, by a crash.
+#pragma once
+
+#include <sys/types.h>
+
+#include <atomic>
+#include <functional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "io/file_descriptor.h"
+
+namespace vmsave {
+
+// The guard has a session of its own and is not reached by the signals that stop a program; it keeps standard error.
+// It does not survive what ends both at once: SIGKILL to a whole control group, a power failure.
+class GuardProcess {
+ public:
+  struct Held {
+    std::string role;
+    FileDescriptor descriptor;
+  };
+
+  // What this process leaves behind. The descriptors are in the order in which they were held.
+  struct Legacy {
+    std::string record;
+    std::vector<Held> held;
+  };
+
+  // Called in the guard once this process has ended, however that came, unless Dismiss was called. What it throws is
+  // told on standard error. Not called where nothing was ever recorded.
+  using Undo = std::function<void(Legacy)>;
+
+  // Forks. `name` is what the guard is called in lists of processes (at most 15 bytes). REQUIRES: no other thread has
+  // been started. Throws Error{kFailed}.
+  GuardProcess(const std::string& name, const Undo& undo);
+  GuardProcess(const GuardProcess&) = delete;
+  GuardProcess& operator=(const GuardProcess&) = delete;
+  // Dismisses.
+  ~GuardProcess();
+
+  // Each is in the guard's hands when it returns: what this process does next may be its last. Thread-safe. Where the
+  // guard has gone they do nothing; one that cannot be told any more is ended, since it would undo what is done.
+
+  // What `undo` has to know; replaces what was recorded before.
+  void Record(std::string_view record) noexcept;
+  // The guard holds a duplicate, so that the file or connection stays open whatever becomes of this process: also when
+  // this process closes it.
+  void Hold(std::string_view role, const FileDescriptor& descriptor) noexcept;
+  // Closes the duplicates of that role.
+  void LetGo(std::string_view role) noexcept;
+
+  // There is nothing to undo any more: the guard ends, and has ended when this returns.
+  void Dismiss() noexcept;
+
+  // Whether the guard was found to have ended before its time: nobody would undo anything.
+  bool gone() const { return gone_; }
+
+ private:
+  void Send(char kind, std::string_view text, int descriptor = -1) noexcept;
+
+  FileDescriptor channel_;
+  pid_t pid_ = -1;
+  std::atomic<bool> gone_ = false;
+};
+
+}  // namespace vmsave

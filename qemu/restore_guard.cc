@@ -1,0 +1,174 @@
+#include "qemu/restore_guard.h"
+
+#include <fmt/format.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/syscall.h>
+#include <syslog.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <charconv>
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <thread>
+
+#include "io/private_directory.h"
+#include "qemu/guest_pause.h"
+
+namespace vmsave {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+using Json = nlohmann::json;
+
+constexpr std::string_view kQmpRole = "qmp";          // the connection to QEMU
+constexpr std::string_view kProcessRole = "process";  // a pidfd, where the kernel has those
+constexpr std::chrono::seconds kGraceForTerm{5};
+constexpr std::chrono::seconds kGraceForAll{60};
+constexpr auto kPoll = std::chrono::milliseconds(20);
+
+std::string Encode(const RestoreRecord& record) {
+  const Json json{{"directory", record.directory},
+                  {"qmp_socket", record.qmp_socket},
+                  {"argument", record.argument},
+                  {"run", record.run ? Json(*record.run) : Json()},
+                  {"released", record.released}};
+  return json.dump(-1, ' ', true, Json::error_handler_t::replace);
+}
+
+RestoreRecord Decode(const std::string& text) {
+  const Json json = Json::parse(text);
+  RestoreRecord record;
+  json.at("directory").get_to(record.directory);
+  json.at("qmp_socket").get_to(record.qmp_socket);
+  json.at("argument").get_to(record.argument);
+  if (!json.at("run").is_null()) record.run = json.at("run").get<bool>();
+  json.at("released").get_to(record.released);
+  return record;
+}
+
+FileDescriptor OpenProcess(pid_t pid) {
+  return {static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)), "pidfd"};
+}
+
+bool IsAlive(const FileDescriptor& process) {
+  pollfd poller{process.number(), POLLIN, 0};
+  return ::poll(&poller, 1, 0) == 0;
+}
+
+// Where the kernel has no pidfd (Linux < 5.3) nothing can be ended: its number may mean another process by now.
+void EndProcess(const FileDescriptor& process) {
+  for (const int signal : {SIGTERM, SIGKILL}) {
+    ::syscall(SYS_pidfd_send_signal, process.number(), signal, nullptr, 0);
+    const auto deadline = Clock::now() + kGraceForTerm;
+    while (IsAlive(process) && Clock::now() < deadline) std::this_thread::sleep_for(kPoll);
+    if (!IsAlive(process)) return;
+  }
+}
+
+bool HasArgument(const std::filesystem::path& process, const std::string& argument) {
+  std::ifstream file(process / "cmdline");
+  for (std::string word; std::getline(file, word, '\0');) {
+    if (word == argument) return true;
+  }
+  return false;
+}
+
+// A process that has not ended and has `argument` in its command line; 0 where there is none.
+pid_t FindProcess(const std::string& argument) {
+  for (const auto& entry : std::filesystem::directory_iterator("/proc")) {
+    const std::string name = entry.path().filename().string();
+    pid_t pid = 0;
+    const auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), pid);
+    const bool is_number = error == std::errc() && end == name.data() + name.size();
+    if (is_number && HasArgument(entry.path(), argument)) return pid;
+  }
+  return 0;
+}
+
+class RestoreUndo {
+ public:
+  explicit RestoreUndo(GuardProcess::Legacy legacy) : record_(Decode(legacy.record)), held_(std::move(legacy.held)) {}
+
+  void Run() {
+    if (!record_.released)
+      Tell("vmrestore: killed in the middle of a restore; " + (record_.run ? Finish() : EndQemu()));
+    if (!record_.directory.empty()) RemovePrivateDirectory(record_.directory);
+  }
+
+ private:
+  static void Tell(const std::string& message) {
+    fmt::print(stderr, "{}\n", message);
+    ::openlog("vmrestore", LOG_PID, LOG_DAEMON);
+    ::syslog(LOG_WARNING, "%s", message.c_str());
+  }
+
+  std::string Finish() const {
+    const auto connection = std::ranges::find(held_, kQmpRole, &GuardProcess::Held::role);
+    try {
+      const Interrupt never;
+      QmpClient qmp(connection->descriptor, record_.qmp_socket, never);
+      LetRun(qmp, *record_.run);
+      return fmt::format("the guest was loaded, and {}", *record_.run ? "runs" : "is paused");
+    } catch (const std::exception& error) {
+      return fmt::format("the guest was loaded, but may stand still: {}; once QEMU answers again: QMP cont",
+                         error.what());
+    }
+  }
+
+  std::string EndQemu() const {
+    for (const GuardProcess::Held& held : held_) {
+      if (held.role == kProcessRole) EndProcess(held.descriptor);
+    }
+    // One that daemonizes, or that a launcher has started, is not its child; and while these end they may start more.
+    const auto deadline = Clock::now() + kGraceForAll;
+    while (const pid_t process = FindProcess(record_.argument)) {
+      if (Clock::now() > deadline) return fmt::format("its QEMU does not end: kill process {}", process);
+      EndProcess(OpenProcess(process));
+    }
+    return "its QEMU was ended, and the image is as it was";
+  }
+
+  RestoreRecord record_;
+  std::vector<GuardProcess::Held> held_;
+};
+
+void UndoRestore(GuardProcess::Legacy legacy) {
+  RestoreUndo(std::move(legacy)).Run();
+}
+
+}  // namespace
+
+RestoreGuard::RestoreGuard() : process_("vmrestore-guard", UndoRestore) {}
+
+void RestoreGuard::Tell() {
+  process_.Record(Encode(record_));
+}
+
+void RestoreGuard::NoteDirectory(const std::string& path, const std::string& argument) {
+  record_.directory = path;
+  record_.argument = argument;
+  Tell();
+}
+
+void RestoreGuard::NoteProcess(pid_t process) {
+  const FileDescriptor descriptor = OpenProcess(process);
+  if (descriptor.valid()) process_.Hold(kProcessRole, descriptor);
+}
+
+void RestoreGuard::NoteLoaded(const QmpClient& qmp, bool run) {
+  process_.Hold(kQmpRole, qmp.socket());
+  record_.qmp_socket = qmp.socket_path();
+  record_.run = run;
+  Tell();
+}
+
+void RestoreGuard::NoteReleased() {
+  process_.LetGo(kQmpRole);
+  record_.released = true;
+  Tell();
+}
+
+}  // namespace vmsave

@@ -1,0 +1,45 @@
+// A process that ends the QEMU which vmrestore has started, when vmrestore is killed before the guest is in it.
+#pragma once
+
+#include <sys/types.h>
+
+#include <optional>
+#include <string>
+
+#include "io/guard_process.h"
+#include "qemu/qmp_client.h"
+
+namespace vmsave {
+
+// How far a restore is.
+struct RestoreRecord {
+  std::string directory;  // of QEMU's QMP socket
+  std::string qmp_socket;
+  std::string argument;     // in the command line of QEMU alone
+  std::optional<bool> run;  // the guest is loaded: whether it is to run
+  bool released = false;    // nothing but the directory is left to the guard
+};
+
+// Not thread-safe. Once the guest is loaded the guard finishes the restore instead: it resumes the guest, or leaves it
+// paused, as was asked.
+class RestoreGuard {
+ public:
+  // Forks, as GuardProcess does. REQUIRES: no other thread has been started.
+  RestoreGuard();
+
+  // `argument`: every process that has it in its command line is QEMU, or has started it.
+  void NoteDirectory(const std::string& path, const std::string& argument);
+  // One that will have it there in a moment.
+  void NoteProcess(pid_t process);
+  void NoteLoaded(const QmpClient& qmp, bool run);
+  // The guest is restored, and QEMU is to stay.
+  void NoteReleased();
+
+ private:
+  void Tell();
+
+  RestoreRecord record_;
+  GuardProcess process_;
+};
+
+}  // namespace vmsave

@@ -1,0 +1,126 @@
+#include "qemu/save_undo.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/stat.h>
+#include <syslog.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <thread>
+
+#include "io/private_directory.h"
+#include "qemu/descriptor_set.h"
+#include "qemu/guest_facts.h"
+#include "qemu/save_record.h"
+#include "qemu/socket_source.h"
+
+namespace vmsave {
+namespace {
+
+constexpr auto kPatience = std::chrono::minutes(10);
+
+void Tell(const std::string& message) {
+  fmt::print(stderr, "vmsave: {}\n", message);
+  ::openlog("vmsave", LOG_PID, LOG_DAEMON);
+  ::syslog(LOG_WARNING, "%s", message.c_str());
+}
+
+class SaveUndo {
+ public:
+  explicit SaveUndo(GuardProcess::Legacy legacy)
+      : record_(DecodeSaveRecord(legacy.record)), held_(std::move(legacy.held)) {}
+
+  void Run() {
+    if (HasItsName()) {
+      Tell(fmt::format("killed at the end of a save; {} is complete{}", record_.path,
+                       OutcomeOf(&SaveUndo::FinishGuest)));
+    } else {
+      const std::string outcome = OutcomeOf(&SaveUndo::ReleaseGuest);
+      Tell(fmt::format("killed in the middle of a save; no image was written{}", outcome));
+    }
+    RemoveTemporary();
+    for (const std::string& path : record_.directories) RemovePrivateDirectory(path);
+  }
+
+ private:
+  const FileDescriptor* Find(std::string_view role) const {
+    const auto held = std::ranges::find(held_, role, &GuardProcess::Held::role);
+    return held == held_.end() ? nullptr : &held->descriptor;
+  }
+
+  bool HasItsName() const {
+    const FileDescriptor* directory = Find(kDirectoryRole);
+    struct stat status {};
+    return directory != nullptr && record_.publishing &&
+           ::fstatat(directory->number(), record_.publishing->name.c_str(), &status, AT_SYMLINK_NOFOLLOW) == 0 &&
+           status.st_dev == record_.publishing->device && status.st_ino == record_.publishing->inode;
+  }
+
+  // Gone already where it was renamed; the other of two names where it was linked.
+  void RemoveTemporary() const {
+    const FileDescriptor* directory = Find(kDirectoryRole);
+    if (directory != nullptr && !record_.temporary.empty()) {
+      ::unlinkat(directory->number(), record_.temporary.c_str(), 0);
+    }
+  }
+
+  // ", and GUEST runs on"; nothing where no guest is known yet.
+  std::string OutcomeOf(std::string (SaveUndo::*step)(QmpClient&) const) const {
+    const FileDescriptor* connection = Find(kQmpRole);
+    if (connection == nullptr) return "";
+    const std::vector<const FileDescriptor*> sockets = Sockets();
+    try {
+      const std::jthread drain([&sockets](const std::stop_token& stop) { ThrowAway(sockets, stop); });
+      const Interrupt never;
+      QmpClient qmp(*connection, record_.qmp_socket, never);
+      const QmpClient::Patience patience(qmp, kPatience);
+      return ", and " + (this->*step)(qmp);
+    } catch (const std::exception& error) {
+      if (IsClosedByPeer(*connection)) return fmt::format("; the QEMU of {} has ended, too", record_.guest);
+      return fmt::format(", and {} may stand still: {}; once QEMU answers again: QMP migrate_cancel, then cont",
+                         record_.guest, error.what());
+    }
+  }
+
+  std::string ReleaseGuest(QmpClient& qmp) const {
+    if (record_.migration) {
+      GoOnUntilMigrationMayEnd(qmp, *record_.migration);
+      CancelMigration(qmp, *record_.migration);
+    }
+    PutBack(qmp, record_.settings);
+    if (!record_.descriptors.empty()) RemoveDescriptorSets(qmp, record_.descriptors);
+    const PauseState pause = record_.pause.value_or(PauseState());
+    GuestPause(qmp, record_.guest, pause).Resume();
+    return fmt::format("{} {}", record_.guest, pause.was_running ? "runs on" : "is as it was before");
+  }
+
+  std::string FinishGuest(QmpClient& qmp) const {
+    ::fsync(Find(kDirectoryRole)->number());
+    PutBack(qmp, record_.settings);
+    const PauseState pause = record_.pause.value_or(PauseState());
+    GuestPause(qmp, record_.guest, pause).Settle(record_.after);
+    if (record_.after == AfterSave::kQuit) return "QEMU ended, as was asked";
+    const bool runs = record_.after == AfterSave::kResume && pause.was_running;
+    return fmt::format("{} {}", record_.guest, runs ? "runs on" : "is paused");
+  }
+
+  std::vector<const FileDescriptor*> Sockets() const {
+    std::vector<const FileDescriptor*> sockets;
+    for (const GuardProcess::Held& held : held_) {
+      if (held.role == kSocketRole) sockets.push_back(&held.descriptor);
+    }
+    return sockets;
+  }
+
+  SaveRecord record_;
+  std::vector<GuardProcess::Held> held_;
+};
+
+}  // namespace
+
+void UndoSave(GuardProcess::Legacy legacy) {
+  SaveUndo(std::move(legacy)).Run();
+}
+
+}  // namespace vmsave

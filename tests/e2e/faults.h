@@ -1,0 +1,27 @@
+// Faults at chosen system calls of a program: see tests/faults/faults.cc.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "tests/e2e/program_run.h"
+
+namespace vmsave {
+
+// `command` with one fault: that of `what` at its call `number`, from 1.
+inline std::vector<std::string> WithFault(const std::string& what, unsigned number,
+                                          const std::vector<std::string>& command) {
+  std::vector<std::string> whole{"env", std::string("LD_PRELOAD=") + FAULTS_LIBRARY,
+                                 "VMSAVE_FAULT=" + what + ":" + std::to_string(number)};
+  whole.insert(whole.end(), command.begin(), command.end());
+  return whole;
+}
+
+// Returns once no process is left that was started with `argument`, one of the command's: the program, and the guard
+// that outlives it and has its say too.
+Outcome RunToEndOfGuard(const std::vector<std::string>& command, const std::string& argument);
+
+// How far the tests go that try fault after fault, at every stride-th step: VMSAVE_FAULT_STRIDE, else `usual`.
+unsigned FaultStride(unsigned usual);
+
+}  // namespace vmsave

@@ -1,0 +1,315 @@
+// vmsave is killed, or its disk fails: its guard, or it itself, leaves all or nothing, and the guest goes on.
+#include <fmt/format.h>
+#include <signal.h>
+
+#include <filesystem>
+#include <ostream>
+
+#include "tests/e2e/end_to_end_test.h"
+#include "tests/e2e/faults.h"
+
+namespace vmsave {
+namespace {
+
+constexpr int kKilled = 128 + SIGKILL;
+constexpr unsigned kUsualStride = 23;
+constexpr unsigned kUsualStrideOfRestores = 37;
+
+struct Way {
+  std::string name;
+  WhichQemu qemu;
+  Ram ram;
+  std::vector<std::string> options;
+};
+
+std::ostream& operator<<(std::ostream& out, const Way& way) {
+  return out << way.name;
+}
+
+std::vector<Way> AllWays() {
+  std::vector<Way> ways;
+  for (const WhichQemu qemu : {WhichQemu::kOld, WhichQemu::kNew}) {
+    const std::string suffix = qemu == WhichQemu::kOld ? "Old" : "New";
+    ways.push_back({"Memory3" + suffix, qemu, Ram::kFile, {"--from", "memory", "--image-version", "3"}});
+    ways.push_back({"Memory2" + suffix, qemu, Ram::kFile, {"--from", "memory", "--image-version", "2"}});
+    ways.push_back({"Multifd" + suffix, qemu, Ram::kPrivate, {"--from", "multifd", "--image-version", "3"}});
+    ways.push_back({"Stream" + suffix, qemu, Ram::kPrivate, {"--from", "stream", "--image-version", "2"}});
+    ways.push_back({"Live" + suffix, qemu, Ram::kPrivate, {"--from", "multifd", "--image-version", "3", "--live"}});
+    ways.push_back({"Snapshot" + suffix, qemu, Ram::kPrivate, {"--live=snapshot", "--image-version", "3"}});
+  }
+  ways.push_back({"Qemu", WhichQemu::kNew, Ram::kPrivate, {"--from", "qemu", "--image-version", "3"}});
+  return ways;
+}
+
+class KilledSaveTest : public EndToEndTest, public testing::WithParamInterface<Way> {
+ protected:
+  void SetUp() override {
+    EndToEndTest::SetUp();
+    if (IsSkipped()) return;
+    shape_.qemu = GetParam().qemu;
+    shape_.ram = GetParam().ram;
+    shape_.memory_kib = 48 << 10;
+    shape_.options = "fill=50 seed=7 tick=20 passes=4 dirty=40 rezero=20";
+    guest_ = std::make_unique<Guest>(files_, "guest", shape_);
+    guest_->Boot();
+    SetWhatNobodyElseWouldSet();
+    settings_ = MigrationSettingsOf(*guest_);
+  }
+
+  std::vector<std::string> Command(const std::string& after) const {
+    std::vector<std::string> arguments = GetParam().options;
+    arguments.insert(arguments.end(), {"--parallel", "3", "--after", after, ImagePath()});
+    return VmsaveCommand(*guest_, arguments);
+  }
+
+  Outcome SaveKilledAt(const std::string& what, unsigned step, const std::string& after) const {
+    return RunToEndOfGuard(WithFault(what, step, Command(after)), ImagePath());
+  }
+
+  void ExpectGuestAsBefore() const {
+    EXPECT_EQ(guest_->Status(), "running");
+    EXPECT_EQ(nlohmann::json::diff(settings_, MigrationSettingsOf(*guest_)), nlohmann::json::array());
+  }
+
+  // An image that has its name is whole, and nothing else is there.
+  bool TakeImage() const {
+    const bool is_there = std::filesystem::exists(ImagePath());
+    if (is_there) {
+      EXPECT_TRUE(Succeeded(RunToEnd({VMIMAGE_PROGRAM, "verify", ImagePath()})));
+    }
+    std::filesystem::remove(ImagePath());
+    EXPECT_TRUE(FilesBesideImage().empty());
+    return is_there;
+  }
+
+  GuestShape shape_;
+  std::unique_ptr<Guest> guest_;
+  nlohmann::json settings_;
+
+ private:
+  void SetWhatNobodyElseWouldSet() const {
+    const std::unique_ptr<QmpClient> qmp = guest_->Connect();
+    qmp->Execute("migrate-set-parameters",
+                 {{"max-bandwidth", 12345678}, {"downtime-limit", 456}, {"multifd-channels", 3}});
+    qmp->Execute("migrate-set-capabilities", {{"capabilities", {{{"capability", "auto-converge"}, {"state", true}}}}});
+  }
+};
+
+INSTANTIATE_TEST_SUITE_P(Ways, KilledSaveTest, testing::ValuesIn(AllWays()),
+                         [](const auto& shown) { return shown.param.name; });
+
+TEST_P(KilledSaveTest, AtAnyStepLeavesAllOrNothing) {
+  const unsigned stride = FaultStride(kUsualStride);
+  unsigned step = static_cast<unsigned>(GetParam().name.size() * GetParam().name.front()) % stride + 1;
+  int kills = 0;
+  while (true) {
+    SCOPED_TRACE(fmt::format("killed at step {}", step));
+    const Outcome outcome = SaveKilledAt("kill", step, "resume");
+
+    const bool image_is_there = TakeImage();
+    ASSERT_NO_FATAL_FAILURE(ExpectGuestAsBefore());
+    if (outcome.status == 0) break;  // a save that has fewer steps
+    ++kills;
+    ASSERT_EQ(outcome.status, kKilled) << outcome.err;
+    // Before its first step towards a save there is nothing to undo, and nothing is said.
+    const bool says_complete = outcome.err.find("is complete, and vm1 runs on") != std::string::npos;
+    EXPECT_EQ(says_complete, image_is_there) << outcome.err;
+    step += stride;
+  }
+
+  EXPECT_GT(kills, 0);
+  RecordProperty("kills", kills);
+  EXPECT_TRUE(GoesOn(*guest_));
+}
+
+TEST_P(KilledSaveTest, BeforeTheImageHasItsNameLeavesTheGuestRunning) {
+  const Outcome outcome = SaveKilledAt("killrename", 1, "quit");
+
+  EXPECT_TRUE(Refused(outcome, kKilled, "no image was written, and vm1 runs on"));
+  EXPECT_FALSE(TakeImage());
+  ExpectGuestAsBefore();
+  EXPECT_TRUE(GoesOn(*guest_));
+}
+
+// The guest is in the image then, and must not run beside it.
+TEST_P(KilledSaveTest, OnceTheImageHasItsNameTheSaveIsFinished) {
+  const Outcome outcome = SaveKilledAt("killrename", 2, "quit");
+
+  EXPECT_TRUE(Refused(outcome, kKilled, "vm1.sav is complete, and QEMU ended"));
+  EXPECT_TRUE(guest_->Processes().empty());
+  Guest restored(files_, "restored", shape_);
+  EXPECT_TRUE(Succeeded(Restore(restored)));
+  restored.console().WaitForTicks(1);
+  EXPECT_TRUE(GoesOn(restored, restored.console().FirstTick()));
+}
+
+class OlderImageTest : public KilledSaveTest {};
+INSTANTIATE_TEST_SUITE_P(OneWay, OlderImageTest, testing::Values(AllWays().front()),
+                         [](const auto& shown) { return shown.param.name; });
+
+TEST_P(OlderImageTest, SurvivesASaveThatIsKilledAtAnyStepBeforeTheNewOneIsComplete) {
+  ASSERT_TRUE(Succeeded(RunToEnd(Command("resume"))));
+  const std::string older = ReadWholeFile(ImagePath());
+  std::vector<std::string> command = Command("resume");
+  command.emplace_back("--force");
+
+  for (unsigned step = 1; ReadWholeFile(ImagePath()) == older; step += FaultStride(kUsualStride)) {
+    RunToEndOfGuard(WithFault("kill", step, command), ImagePath());
+    ASSERT_TRUE(Succeeded(RunToEnd({VMIMAGE_PROGRAM, "verify", ImagePath()}))) << "step " << step;
+    ASSERT_EQ(FilesBesideImage().size(), 1U) << "step " << step;
+  }
+
+  EXPECT_TRUE(GoesOn(*guest_));
+}
+
+// Who kills the guard takes nothing but the guard.
+TEST_P(OlderImageTest, SaveWhoseGuardIsKilledGoesOnAndSaysSo) {
+  const Outcome outcome = RunToEnd(WithFault("killguard", 3, Command("resume")));
+
+  EXPECT_TRUE(Succeeded(outcome));
+  EXPECT_NE(outcome.err.find("warning: its guard"), std::string::npos) << outcome.err;
+  EXPECT_TRUE(TakeImage());
+  ExpectGuestAsBefore();
+}
+
+struct Fault {
+  std::string name;
+  std::string what;
+  std::string message;
+};
+
+std::ostream& operator<<(std::ostream& out, const Fault& fault) {
+  return out << fault.name;
+}
+
+class FaultyDiskTest : public EndToEndTest, public testing::WithParamInterface<Fault> {
+ protected:
+  void SetUp() override {
+    EndToEndTest::SetUp();
+    if (IsSkipped()) return;
+    shape_.memory_kib = 48 << 10;
+    guest_ = std::make_unique<Guest>(files_, "guest", shape_);
+    guest_->Boot();
+  }
+
+  Outcome SaveWithFault(const std::string& what, unsigned number, const std::string& version) const {
+    return RunToEnd(WithFault(what, number,
+                              VmsaveCommand(*guest_, {"--image-version", version, "--io-engine", "sync", "--parallel",
+                                                      "2", "--after", "resume", ImagePath()})));
+  }
+
+  GuestShape shape_;
+  std::unique_ptr<Guest> guest_;
+};
+
+INSTANTIATE_TEST_SUITE_P(Faults, FaultyDiskTest,
+                         testing::Values(Fault{"BadWrite", "eio", "Input/output error"},
+                                         Fault{"FullDisk", "enospc", "No space left on device"},
+                                         Fault{"BadSync", "eiosync", "Input/output error"},
+                                         Fault{"BadClose", "eioclose", "Input/output error"}),
+                         [](const auto& shown) { return shown.param.name; });
+
+TEST_P(FaultyDiskTest, IsToldAndTheGuestGoesOn) {
+  const unsigned stride = FaultStride(GetParam().what == "eio" || GetParam().what == "enospc" ? 23 : 1);
+  for (const std::string version : {"2", "3"}) {
+    int faults = 0;
+    for (unsigned number = 1;; number += stride) {
+      SCOPED_TRACE(fmt::format("version {}, call {}", version, number));
+      const Outcome outcome = SaveWithFault(GetParam().what, number, version);
+      if (outcome.status == 0) break;  // there are fewer such calls
+      ++faults;
+      ASSERT_TRUE(Refused(outcome, 1, GetParam().message));
+      // A directory that cannot be synced is told of when the file has its name already.
+      const bool has_its_name = outcome.err.find("is complete, but") != std::string::npos;
+      EXPECT_EQ(std::filesystem::exists(ImagePath()), has_its_name) << outcome.err;
+      std::filesystem::remove(ImagePath());
+      ASSERT_TRUE(FilesBesideImage().empty());
+      ASSERT_EQ(guest_->Status(), "running");
+    }
+    EXPECT_GT(faults, 0);
+    EXPECT_TRUE(Succeeded(RunToEnd({VMIMAGE_PROGRAM, "verify", ImagePath()})));
+    std::filesystem::remove(ImagePath());
+  }
+
+  EXPECT_TRUE(GoesOn(*guest_));
+}
+
+class ShortWritesTest : public FaultyDiskTest {};
+INSTANTIATE_TEST_SUITE_P(Faults, ShortWritesTest, testing::Values(Fault{"ShortWrites", "short", ""}),
+                         [](const auto& shown) { return shown.param.name; });
+
+TEST_P(ShortWritesTest, AreContinued) {
+  for (const std::string version : {"2", "3"}) {
+    ASSERT_TRUE(Succeeded(SaveWithFault("short", 1, version)));
+
+    EXPECT_TRUE(Succeeded(RunToEnd({VMIMAGE_PROGRAM, "verify", ImagePath()})));
+    Guest restored(files_, "restored-" + version, shape_);
+    EXPECT_TRUE(Succeeded(Restore(restored)));
+    restored.console().WaitForTicks(1);
+    EXPECT_TRUE(GoesOn(restored, restored.console().FirstTick()));
+    std::filesystem::remove(ImagePath());
+  }
+}
+
+class KilledRestoreTest : public EachQemuTest {
+ protected:
+  void SetUp() override {
+    EachQemuTest::SetUp();
+    if (IsSkipped()) return;
+    shape_.qemu = GetParam();
+    shape_.memory_kib = 48 << 10;
+    saved_ = std::make_unique<Guest>(files_, "saved", shape_);
+    saved_->Boot();
+    ASSERT_TRUE(Succeeded(Save(*saved_, {"--image-version", "3"})));
+    before_ = ReadWholeFile(ImagePath());
+  }
+
+  // Whether the guest runs in a QEMU; else none is left.
+  bool Runs(const Outcome& outcome, const Guest& restored) const {
+    if (restored.Processes().empty()) {
+      EXPECT_EQ(outcome.status, kKilled);
+      return false;
+    }
+    EXPECT_TRUE(GoesOn(restored));
+    return true;
+  }
+
+  void ExpectAllOrNothing(const std::string& way, const std::vector<std::string>& more_options) {
+    const unsigned stride = FaultStride(kUsualStrideOfRestores);
+    int kills = 0;
+    for (unsigned step = static_cast<unsigned>(way.size()) % stride + 1;; step += stride) {
+      SCOPED_TRACE(fmt::format("{}, killed at step {}", way, step));
+      Guest restored(files_, fmt::format("restored-{}-{}", way, step), shape_);
+      restored.PrintToCopyOf(*saved_);
+      std::vector<std::string> command = VmrestoreCommand(restored, {"--detach", "--via", way, ImagePath()});
+      command.insert(command.end(), more_options.begin(), more_options.end());
+      const Outcome outcome = RunToEndOfGuard(WithFault("kill", step, command), ImagePath());
+
+      const bool runs = Runs(outcome, restored);
+      ASSERT_TRUE(runs || outcome.status == kKilled) << outcome.err;
+      if (outcome.status == 0) break;
+      ++kills;
+    }
+    EXPECT_GT(kills, 0);
+    EXPECT_TRUE(ReadWholeFile(ImagePath()) == before_);
+  }
+
+  GuestShape shape_;
+  std::unique_ptr<Guest> saved_;
+  std::string before_;
+};
+
+INSTANTIATE_TEST_SUITE_P(Both, KilledRestoreTest, testing::Values(WhichQemu::kOld, WhichQemu::kNew), NameOfQemu);
+
+TEST_P(KilledRestoreTest, AtAnyStepLeavesTheGuestRunningOrNoQemu) {
+  ExpectAllOrNothing("memory", {});
+  ExpectAllOrNothing("multifd", {});
+  ExpectAllOrNothing("stream", {});
+}
+
+TEST_P(KilledRestoreTest, AlsoWithAQemuThatDaemonizes) {
+  ExpectAllOrNothing("stream", {"-daemonize"});
+}
+
+}  // namespace
+}  // namespace vmsave
