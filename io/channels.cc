@@ -9,7 +9,7 @@
 namespace vmsave {
 
 bool ChannelContext::GoOn() const {
-  if (failed_.load(std::memory_order_relaxed)) return false;
+  if (failed_.load(std::memory_order_relaxed) || (outer_ != nullptr && !outer_->GoOn())) return false;
   interrupt_.Check();
   return true;
 }
@@ -18,7 +18,10 @@ void ChannelContext::EndWithOthers() const {
   if (!GoOn()) throw Error(ErrorKind::kFailed, "a channel ends", "another one has failed");
 }
 
-void RunChannels(unsigned count, const Interrupt& interrupt, const std::function<void(const ChannelContext&)>& body) {
+namespace {
+
+void Run(unsigned count, const Interrupt& interrupt, const ChannelContext* outer,
+         const std::function<void(const ChannelContext&)>& body) {
   std::atomic<bool> failed = false;
   std::mutex mutex;
   std::exception_ptr first_failure;
@@ -29,7 +32,7 @@ void RunChannels(unsigned count, const Interrupt& interrupt, const std::function
   };
   const auto run = [&](unsigned channel) {
     try {
-      body(ChannelContext(channel, failed, interrupt));
+      body(ChannelContext(channel, failed, interrupt, outer));
     } catch (...) {
       keep_failure(std::current_exception());
     }
@@ -45,6 +48,16 @@ void RunChannels(unsigned count, const Interrupt& interrupt, const std::function
     }
   }
   if (first_failure) std::rethrow_exception(first_failure);
+}
+
+}  // namespace
+
+void RunChannels(unsigned count, const Interrupt& interrupt, const std::function<void(const ChannelContext&)>& body) {
+  Run(count, interrupt, nullptr, body);
+}
+
+void RunChannels(unsigned count, const ChannelContext& outer, const std::function<void(const ChannelContext&)>& body) {
+  Run(count, outer.interrupt(), &outer, body);
 }
 
 }  // namespace vmsave

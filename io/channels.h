@@ -16,8 +16,10 @@ inline constexpr unsigned kMaxChannels = 256;
 // What a channel asks between two chunks.
 class ChannelContext {
  public:
-  ChannelContext(unsigned channel, const std::atomic<bool>& failed, const Interrupt& interrupt)
-      : channel_(channel), failed_(failed), interrupt_(interrupt) {}
+  // `outer`: of the channel that this one is a part of, where there is one.
+  ChannelContext(unsigned channel, const std::atomic<bool>& failed, const Interrupt& interrupt,
+                 const ChannelContext* outer = nullptr)
+      : channel_(channel), failed_(failed), interrupt_(interrupt), outer_(outer) {}
 
   unsigned channel() const { return channel_; }
   const Interrupt& interrupt() const { return interrupt_; }
@@ -32,11 +34,15 @@ class ChannelContext {
   unsigned channel_;
   const std::atomic<bool>& failed_;
   const Interrupt& interrupt_;
+  const ChannelContext* outer_;
 };
 
 // Runs `body` on `count` threads at once and returns when all have ended. The first exception of any is thrown again
 // here.
 void RunChannels(unsigned count, const Interrupt& interrupt, const std::function<void(const ChannelContext&)>& body);
+
+// The same within one channel of others, with which they end.
+void RunChannels(unsigned count, const ChannelContext& outer, const std::function<void(const ChannelContext&)>& body);
 
 // Hands out the numbers 0..count-1, each once, to any thread.
 class WorkQueue {

@@ -23,7 +23,7 @@ class MultifdReceiver {
 
   MultifdReceiver(MultifdSockets sockets, MakeStore make_store);
 
-  // All that it receives from.
+  // All that it receives from: the main stream first, then the channels.
   std::vector<const FileDescriptor*> sockets() const;
 
   void ReceiveMain(const ChannelContext& context);

@@ -18,29 +18,19 @@ MultifdSockets Connect(MultifdListener& listener, unsigned channels, OutgoingMig
   return sockets;
 }
 
-// A thread that watches QEMU, one for the main stream, one for each channel.
-void Run(MultifdReceiver& receiver, unsigned channels, OutgoingMigration& migration, const SaveJob& job) {
-  constexpr unsigned kWatcher = 0;
-  constexpr unsigned kMain = 1;
-  constexpr unsigned kFirstChannel = 2;
-  RunChannels(kFirstChannel + channels, job.interrupt, [&](const ChannelContext& context) {
-    if (context.channel() == kWatcher) {
-      migration.Follow([&] { return context.GoOn(); }, job.progress);
-    } else if (context.channel() == kMain) {
-      receiver.ReceiveMain(context);
-    } else {
-      receiver.ReceiveChannel(context.channel() - kFirstChannel, context);
-    }
-  });
-}
-
 std::unique_ptr<MultifdReceiver> Receive(unsigned channels, OutgoingMigration& migration, const SaveJob& job) {
   MultifdListener listener(job.qmp, job.guard);
   job.progress.Begin("saving", ByteCount{0});
   auto receiver =
       std::make_unique<MultifdReceiver>(Connect(listener, channels, migration, job),
                                         [&](const StreamContents& contents) { return MakeStore(job, contents); });
-  migration.Receive(receiver->sockets(), [&] { Run(*receiver, channels, migration, job); });
+  constexpr unsigned kMain = 0;  // of the receiver's sockets; its channels follow
+  migration.ReceiveAll(
+      receiver->sockets(), [] {},
+      [&](unsigned socket, const ChannelContext& context) {
+        socket == kMain ? receiver->ReceiveMain(context) : receiver->ReceiveChannel(socket - 1, context);
+      },
+      job.progress, job.interrupt);
   return receiver;
 }
 

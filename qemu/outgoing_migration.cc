@@ -1,6 +1,7 @@
 #include "qemu/outgoing_migration.h"
 
 #include <algorithm>
+#include <atomic>
 #include <thread>
 
 #include "qemu/save_guard.h"
@@ -16,6 +17,17 @@ constexpr auto kFirstPoll = std::chrono::milliseconds(2);
 constexpr auto kLastPoll = std::chrono::milliseconds(50);
 constexpr auto kReasonTimeout = std::chrono::seconds(5);
 constexpr auto kOnceItHangs = std::chrono::seconds(1);
+
+class StopWhenLeft {
+ public:
+  explicit StopWhenLeft(std::stop_source& source) : source_(source) {}
+  StopWhenLeft(const StopWhenLeft&) = delete;
+  StopWhenLeft& operator=(const StopWhenLeft&) = delete;
+  ~StopWhenLeft() { source_.request_stop(); }
+
+ private:
+  std::stop_source& source_;
+};
 
 std::set<std::string> WithAutoConverge(std::set<std::string> capabilities, const MigrationLimits& limits) {
   if (limits.auto_converge) capabilities.insert("auto-converge");
@@ -79,6 +91,34 @@ void OutgoingMigration::Receive(MigrationSockets sockets, const std::function<vo
     GiveUp(sockets, false);
     throw;
   }
+}
+
+void OutgoingMigration::ReceiveAll(MigrationSockets sockets, const std::function<void()>& start,
+                                   const std::function<void(unsigned, const ChannelContext&)>& receive,
+                                   Progress& progress, const Interrupt& interrupt) {
+  std::stop_source following_ended;
+  std::atomic<bool> failed = false;
+  const auto follow = [&](const ChannelContext& context) {
+    const StopWhenLeft tell(following_ended);
+    start();
+    Follow([&] { return !failed && context.GoOn(); }, progress);
+  };
+  const auto receive_all = [&](const ChannelContext& context) {
+    try {
+      RunChannels(static_cast<unsigned>(sockets.size()), context,
+                  [&](const ChannelContext& one) { receive(one.channel(), one); });
+    } catch (...) {
+      failed = true;
+      ThrowAway(sockets, following_ended.get_token());
+      throw;
+    }
+  };
+  constexpr unsigned kFollower = 0;  // the first to start: whoever fails waits for its end
+  Receive(sockets, [&] {
+    RunChannels(2, interrupt, [&](const ChannelContext& context) {
+      context.channel() == kFollower ? follow(context) : receive_all(context);
+    });
+  });
 }
 
 // Returns why, as far as QEMU knows.

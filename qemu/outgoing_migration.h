@@ -10,6 +10,7 @@
 #include <string_view>
 
 #include "format/units.h"
+#include "io/channels.h"
 #include "io/progress.h"
 #include "qemu/migration_end.h"
 #include "qemu/migration_settings.h"
@@ -54,6 +55,14 @@ class OutgoingMigration {
   // - QEMU 7.2 may never end a multifd migration whose channels it loses one by one: its migration thread waits for
   //   those that have gone (migration/multifd.c, multifd_send_sync_main).
   void Receive(MigrationSockets sockets, const std::function<void()>& receive);
+
+  // Receives over all sockets at once, each on a thread of its own that `receive` is called on with the socket's place,
+  // and Follows at the same time on another, after `start`: QEMU may hold its main lock while it writes to a socket,
+  // and answers no command until somebody reads. For that reason a socket whose `receive` has failed is still read from
+  // until nothing is asked of QEMU any more. Throws as Receive does.
+  void ReceiveAll(MigrationSockets sockets, const std::function<void()>& start,
+                  const std::function<void(unsigned socket, const ChannelContext&)>& receive, Progress& progress,
+                  const Interrupt& interrupt);
 
   // Throws Error{kFailed} with QEMU's reason where the migration has ended, and not well. REQUIRES: Start.
   void Check();

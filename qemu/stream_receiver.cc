@@ -2,7 +2,6 @@
 
 #include <array>
 
-#include "io/channels.h"
 #include "qemu/migration_channel.h"
 
 namespace vmsave {
@@ -10,16 +9,13 @@ namespace vmsave {
 void ReceiveStream(QmpClient& qmp, OutgoingMigration& migration, const std::function<void(SocketReader&)>& receive,
                    Progress& progress, const Interrupt& interrupt) {
   const MigrationChannel channel(qmp, migration.guard());
-  const auto run = [&](const ChannelContext& context) {
-    if (context.channel() == 0) {
-      migration.Start(channel.uri());
-      migration.Follow([&] { return context.GoOn(); }, progress);
-    } else {
-      SocketReader reader(channel.socket(), interrupt, [&] { context.EndWithOthers(); });
-      receive(reader);
-    }
-  };
-  migration.Receive(std::array{&channel.socket()}, [&] { RunChannels(2, interrupt, run); });
+  migration.ReceiveAll(
+      std::array{&channel.socket()}, [&] { migration.Start(channel.uri()); },
+      [&](unsigned, const ChannelContext& context) {
+        SocketReader reader(channel.socket(), interrupt, [&] { context.EndWithOthers(); });
+        receive(reader);
+      },
+      progress, interrupt);
 }
 
 }  // namespace vmsave
