@@ -106,14 +106,8 @@ class WantedPages final : public PageSink {
   WantedPages(const Image& image, PageSink& sink, const BlockFilter& wanted)
       : image_(image), sink_(sink), wanted_(wanted) {}
 
-  // A stream is read twice: when its image is opened, and now.
   void OnBlocks(const StreamContents& contents) override {
-    const auto same = [](const StreamBlock& a, const StreamBlock& b) {
-      return a.name == b.name && a.length == b.length;
-    };
-    if (!std::ranges::equal(contents.blocks, image_.contents().blocks, same)) {
-      throw Error(ErrorKind::kDamaged, "cannot use " + image_.path(), "its block list changed while it was read");
-    }
+    RefuseChangedBlocks(image_, contents);
     sink_.OnBlocks(contents);
   }
   std::span<std::byte> PageTarget(std::size_t block, PageIndex page) override {

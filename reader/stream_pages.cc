@@ -28,12 +28,8 @@ class PresenceSink : public PageSink {
 StreamWalk WalkStream(const Image& image, const ReadOptions& options, Progress& progress, const Interrupt& interrupt) {
   const std::unique_ptr<PieceSource> source = OpenStream(image, options, "reading the stream", progress, interrupt);
   PresenceSink sink;
-  ReadStreamUpToDevices(*source, sink);
-  StreamWalk walk{sink.Take(), ReadDeviceState(*source)};
-  if (walk.present.size() != image.contents().blocks.size()) {
-    throw Error(ErrorKind::kDamaged, "cannot use " + image.path(), "its block list changed while it was read");
-  }
-  return walk;
+  RefuseChangedBlocks(image, ReadStreamUpToDevices(*source, sink));
+  return {sink.Take(), ReadDeviceState(*source)};
 }
 
 }  // namespace vmsave
