@@ -57,6 +57,7 @@ struct StreamContents {
 
   bool HasCapability(std::string_view name) const;
   std::vector<BlockShape> block_shapes() const;
+  ByteCount ram_length() const;  // of all blocks
   bool has_mapped_ram() const { return HasCapability(kMappedRamCapability); }
 };
 
