@@ -94,7 +94,8 @@ class ChunkTransfer {
   ChunkReader reader_;  // destroyed first: waits for the reads into the buffers
 };
 
-WorkPlan PlanWork(const Image& image, const BlockFilter& wanted) {
+// The chunks of the wanted blocks: the others have none.
+WorkPlan PlanTransfer(const Image& image, const BlockFilter& wanted) {
   std::vector<std::uint64_t> pages;
   for (const StreamBlock& block : image.contents().blocks) pages.push_back(wanted(pages.size()) ? block.pages() : 0);
   return WorkPlan(pages);
@@ -126,7 +127,7 @@ class WantedPages final : public PageSink {
 WriteTotals TransferFixedOffsets(const Image& image, const StoreMaker& make_store, const ReadOptions& options,
                                  PageChecks checks, Progress& progress, const Interrupt& interrupt,
                                  const BlockFilter& wanted) {
-  const WorkPlan plan = PlanWork(image, wanted);
+  const WorkPlan plan = PlanTransfer(image, wanted);
   const FileDescriptor pages = image.OpenForPages(options.cache);
   const std::unique_ptr<PageStore> store = make_store(image.contents());
   WorkQueue queue(plan.chunk_count());

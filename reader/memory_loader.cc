@@ -32,7 +32,7 @@ void ClearAbsentPages(const WorkChunk& chunk, const PageBitmap& present, const L
 
 void LoadFixedOffsets(const Image& image, const std::vector<LoadTarget>& targets, const ReadOptions& options,
                       PageChecks checks, Progress& progress, const Interrupt& interrupt) {
-  const WorkPlan plan = PlanWork(image);
+  const WorkPlan plan = PlanWork(image.contents().blocks);
   const FileDescriptor pages = image.OpenForPages(options.cache);
   WorkQueue queue(plan.chunk_count());
   progress.Begin("loading", plan.length());

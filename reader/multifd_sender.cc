@@ -76,7 +76,7 @@ class ChunkSender {
 
 void SendFixedOffsets(const Image& image, const std::set<std::string>& zero_blocks, MultifdLink& link,
                       const ReadOptions& options, PageChecks checks, Progress& progress, const Interrupt& interrupt) {
-  const WorkPlan plan = PlanWork(image);
+  const WorkPlan plan = PlanWork(image.contents().blocks);
   const FileDescriptor pages = image.OpenForPages(options.cache);
   WorkQueue queue(plan.chunk_count());
   progress.Begin("sending", plan.length());

@@ -103,7 +103,7 @@ std::vector<DamagedPlace> Joined(std::vector<DamagedPlace> places) {
 class ParallelVerify {
  public:
   ParallelVerify(const Image& image, const ReadOptions& options)
-      : image_(image), options_(options), plan_(PlanWork(image)) {}
+      : image_(image), options_(options), plan_(PlanWork(image.contents().blocks)) {}
 
   std::vector<DamagedPlace> Run(Progress& progress, const Interrupt& interrupt) {
     progress.Begin("verifying", plan_.length());

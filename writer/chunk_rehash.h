@@ -16,6 +16,8 @@ struct WrittenBlock {
   FileOffset pages_offset;  // a multiple of the page size
   const PageBitmap* present;
   std::span<std::uint64_t> chunk_hashes;  // one for every chunk of the block
+
+  std::uint64_t pages() const { return present->pages(); }
 };
 
 // Which chunks are to be hashed. Called from several threads at a time.
