@@ -9,7 +9,6 @@
 #include "format/page_hash.h"
 #include "format/work_plan.h"
 #include "io/aligned_buffer.h"
-#include "writer/complete_image.h"
 
 namespace vmsave {
 namespace {

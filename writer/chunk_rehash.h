@@ -7,7 +7,7 @@
 
 #include "format/page_bitmap.h"
 #include "io/file_descriptor.h"
-#include "writer/image_writer.h"
+#include "writer/write_options.h"
 
 namespace vmsave {
 
