@@ -1,12 +1,8 @@
 #include "cli/description_change.h"
 
-#include <fcntl.h>
 #include <fmt/format.h>
-#include <unistd.h>
 
-#include <array>
 #include <cctype>
-#include <cerrno>
 #include <optional>
 #include <pugixml.hpp>
 #include <string_view>
@@ -58,29 +54,7 @@ void RefuseOther(std::string_view what, const std::string& before, const std::st
                              Shortened(before)));
 }
 
-FileDescriptor OpenText(const std::string& path) {
-  if (path != "-") return OpenFile(path, O_RDONLY);
-  const int number = ::fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 0);
-  if (number < 0) throw Error::FromErrno("cannot read standard input", errno);
-  return {number, "standard input"};
-}
-
 }  // namespace
-
-std::string ReadText(const std::string& path, const Interrupt& interrupt) {
-  const FileDescriptor file = OpenText(path);
-  std::string text;
-  std::array<char, 65536> buffer{};
-  while (text.size() <= kMaxDescriptionBytes) {
-    interrupt.WaitReadable(file.number(), -1);
-    const ssize_t count = ::read(file.number(), buffer.data(), buffer.size());
-    if (count < 0 && errno == EINTR) continue;
-    if (count < 0) throw Error::FromErrno(fmt::format("cannot read {}", file.name()), errno);
-    if (count == 0) break;
-    text.append(buffer.data(), static_cast<std::size_t>(count));
-  }
-  return text;
-}
 
 void CheckDescriptionChange(const std::string& before, const std::string& after, const std::string& source) {
   if (after.find('\0') != std::string::npos) Refuse(source, "it has a NUL");

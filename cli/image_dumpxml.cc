@@ -25,10 +25,6 @@ void Print(const std::string& text) {
   throw Error::FromErrno("cannot write to standard output", errno);
 }
 
-bool IsSound(const ImageHead& head) {
-  return !head.header.extension || HashBeforeStream(head.before_stream) == head.header.extension->header_hash;
-}
-
 class DumpXmlCommand final : public ImageCommand {
  public:
   explicit DumpXmlCommand(CLI::App& command) : ImageCommand(command) {
@@ -38,7 +34,7 @@ class DumpXmlCommand final : public ImageCommand {
   int Run(const Interrupt& /*interrupt*/) override {
     const ImageHead head = ReadHead(image_);
     Print(DecodeDescription(std::span(head.before_stream).subspan(kSaveHeaderBytes), image_));
-    if (IsSound(head)) return 0;
+    if (FitsHeaderHash(head.before_stream, head.header)) return 0;
     fmt::print(stderr, "vmimage: {} is damaged: header or description: wrong checksum\n", image_);
     return kExitDamaged;
   }

@@ -8,6 +8,7 @@
 #include <cstdlib>
 
 #include "cli/description_change.h"
+#include "cli/description_file.h"
 #include "cli/editor.h"
 #include "cli/image_commands.h"
 #include "convert/description_edit.h"
@@ -31,7 +32,7 @@ class TextInEditor {
     return Read(interrupt);
   }
 
-  std::string Read(const Interrupt& interrupt) const { return ReadText(path_, interrupt); }
+  std::string Read(const Interrupt& interrupt) const { return ReadText(OpenFile(path_, O_RDONLY), interrupt); }
 
  private:
   PrivateDirectory directory_;

@@ -1,12 +1,24 @@
 // vmimage setxml: another description in place of an image's own.
+#include <fcntl.h>
 #include <fmt/format.h>
+#include <unistd.h>
+
+#include <cerrno>
 
 #include "cli/description_change.h"
+#include "cli/description_file.h"
 #include "cli/image_commands.h"
 #include "convert/description_edit.h"
 
 namespace vmsave {
 namespace {
+
+FileDescriptor Open(const std::string& path) {
+  if (path != "-") return OpenFile(path, O_RDONLY);
+  const int number = ::fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 0);
+  if (number < 0) throw Error::FromErrno("cannot read standard input", errno);
+  return {number, "standard input"};
+}
 
 class SetXmlCommand final : public ImageCommand {
  public:
@@ -16,11 +28,11 @@ class SetXmlCommand final : public ImageCommand {
   }
 
   int Run(const Interrupt& interrupt) override {
-    const std::string source = file_ == "-" ? "standard input" : file_;
-    const std::string text = ReadText(file_, interrupt);
+    const FileDescriptor file = Open(file_);
+    const std::string text = ReadText(file, interrupt);
     DescriptionEdit edit(image_);
-    CheckDescriptionChange(edit.description(), text, source);
-    fmt::print("{}: {}\n", image_, edit.Replace(text, source) ? "description changed" : "not changed");
+    CheckDescriptionChange(edit.description(), text, file.name());
+    fmt::print("{}: {}\n", image_, edit.Replace(text, file.name()) ? "description changed" : "not changed");
     return 0;
   }
 

@@ -29,12 +29,6 @@ WriteOptions WriteOptionsOf(const ConvertOptions& options) {
   return {options.transfer.channels, options.transfer.engine, options.checksums};
 }
 
-ByteCount RamOf(const Image& image) {
-  ByteCount ram;
-  for (const StreamBlock& block : image.contents().blocks) ram += block.length;
-  return ram;
-}
-
 [[noreturn]] void Refuse(const Image& source, std::string_view why, std::string_view advice = "") {
   throw Error(ErrorKind::kFailed, fmt::format("cannot convert {}", source.path()), why, advice);
 }
@@ -97,7 +91,7 @@ class Conversion {
     RefuseLostEnd(source_, options_);
     RefuseLongDescription(source_, description_);
     CheckSource(source_, options_, progress_, interrupt_);
-    ConvertSummary summary{RamOf(source_), {}, PageFate::kMoved};
+    ConvertSummary summary{source_.contents().ram_length(), {}, PageFate::kMoved};
     if (IsEnvelopeChange(source_, options_) && CloneFile(source_.file(), target_.buffered())) {
       summary.pages = PageFate::kShared;
       summary.file_length = ChangeEnvelopeOfClone();
@@ -187,7 +181,7 @@ ConvertSummary ConvertInPlace(const std::string& path, const ConvertOptions& opt
   const FileDescriptor pages = image.OpenForPages(options.transfer.cache);
   const ByteCount length =
       ChangeEnvelope({edit.file(), pages}, image, KindOf(options), WriteOptionsOf(options), progress, interrupt);
-  return {RamOf(image), length, PageFate::kStayed};
+  return {image.contents().ram_length(), length, PageFate::kStayed};
 }
 
 }  // namespace vmsave

@@ -71,8 +71,7 @@ class EnvelopeChange {
       extension.integrity_offset = table->offset;
       extension.integrity_length = table->length;
     }
-    std::vector<std::byte> before_stream((image_.stream_start() - FileOffset{0}).value());
-    ReadAt(file_.buffered, before_stream, FileOffset{0});
+    std::vector<std::byte> before_stream(image_.before_stream().begin(), image_.before_stream().end());
     std::ranges::copy(EncodeSaveHeader(header), before_stream.begin());
     extension.header_hash = HashBeforeStream(before_stream);
     return header;

@@ -3,8 +3,8 @@
 #pragma once
 
 #include "reader/image.h"
-#include "writer/image_writer.h"
 #include "writer/version3_file.h"
+#include "writer/write_options.h"
 
 namespace vmsave {
 

@@ -15,6 +15,12 @@ namespace {
 
 using BlockNumbers = std::vector<std::size_t>;  // in an image's block list
 
+ByteCount LengthOf(const Image& image, const BlockNumbers& wanted) {
+  ByteCount length;
+  for (const std::size_t block : wanted) length += image.contents().blocks[block].length;
+  return length;
+}
+
 // Where the wanted blocks go, one behind the other from `start` on.
 RawLayout Consecutive(const Image& image, const BlockNumbers& wanted, FileOffset start) {
   RawLayout layout;
@@ -35,8 +41,7 @@ WriteTotals Extract(const Image& image, const BlockNumbers& wanted, NewFile& fil
     return MakeRawStore(file, contents.block_shapes(), layout, {options.channels, options.engine});
   };
   WriteTotals totals = TransferPages(image, make_store, options, checks, progress, interrupt, is_wanted);
-  totals.ram = ByteCount{0};
-  for (const std::size_t block : wanted) totals.ram += image.contents().blocks[block].length;
+  totals.ram = LengthOf(image, wanted);
   totals.zero = totals.ram - totals.present;
   return totals;
 }
@@ -110,10 +115,8 @@ WriteTotals ExtractBlock(const Image& image, const std::string& block, NewFile& 
 ElfCore ExtractElfCore(const Image& image, NewFile& file, const ReadOptions& options, PageChecks checks,
                        Progress& progress, const Interrupt& interrupt) {
   const BlockNumbers wanted = MainMemory(image);
-  ByteCount ram;
-  for (const std::size_t block : wanted) ram += image.contents().blocks[block].length;
   const std::string& machine = image.contents().frame.machine;
-  const std::vector<RamRange> memory = PcMemory(machine, ram);
+  const std::vector<RamRange> memory = PcMemory(machine, LengthOf(image, wanted));
   const std::size_t head_bytes = EncodeElfCore(CoreRanges(memory, FileOffset{0}), machine).size();
   const FileOffset start{RoundUp(head_bytes, kPageBytes)};
   RawLayout layout = Consecutive(image, wanted, start);

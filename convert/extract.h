@@ -7,7 +7,7 @@
 #include "io/new_file.h"
 #include "reader/chunk_reader.h"
 #include "reader/read_options.h"
-#include "writer/image_writer.h"
+#include "writer/write_options.h"
 
 namespace vmsave {
 

@@ -28,8 +28,7 @@ FileDescriptor OpenLocked(const std::string& path) {
 ImageHead ReadHead(const FileDescriptor& file) {
   std::optional<ImageHead> head = ReadImageHead(file);
   if (!head) Refuse(file, ErrorKind::kDamaged, "it has no save header, and so no description");
-  const std::optional<HeaderExtension>& extension = head->header.extension;
-  if (extension && HashBeforeStream(head->before_stream) != extension->header_hash) {
+  if (!FitsHeaderHash(head->before_stream, head->header)) {
     Refuse(file, ErrorKind::kDamaged, "its header or description is damaged: wrong checksum",
            "restore from another copy");
   }

@@ -94,7 +94,8 @@ class ChunkTransfer {
   ChunkReader reader_;  // destroyed first: waits for the reads into the buffers
 };
 
-WorkPlan PlanWork(const Image& image, const BlockFilter& wanted) {
+// The chunks of the wanted blocks: the others have none.
+WorkPlan PlanTransfer(const Image& image, const BlockFilter& wanted) {
   std::vector<std::uint64_t> pages;
   for (const StreamBlock& block : image.contents().blocks) pages.push_back(wanted(pages.size()) ? block.pages() : 0);
   return WorkPlan(pages);
@@ -106,14 +107,8 @@ class WantedPages final : public PageSink {
   WantedPages(const Image& image, PageSink& sink, const BlockFilter& wanted)
       : image_(image), sink_(sink), wanted_(wanted) {}
 
-  // A stream is read twice: when its image is opened, and now.
   void OnBlocks(const StreamContents& contents) override {
-    const auto same = [](const StreamBlock& a, const StreamBlock& b) {
-      return a.name == b.name && a.length == b.length;
-    };
-    if (!std::ranges::equal(contents.blocks, image_.contents().blocks, same)) {
-      throw Error(ErrorKind::kDamaged, "cannot use " + image_.path(), "its block list changed while it was read");
-    }
+    RefuseChangedBlocks(image_, contents);
     sink_.OnBlocks(contents);
   }
   std::span<std::byte> PageTarget(std::size_t block, PageIndex page) override {
@@ -132,7 +127,7 @@ class WantedPages final : public PageSink {
 WriteTotals TransferFixedOffsets(const Image& image, const StoreMaker& make_store, const ReadOptions& options,
                                  PageChecks checks, Progress& progress, const Interrupt& interrupt,
                                  const BlockFilter& wanted) {
-  const WorkPlan plan = PlanWork(image, wanted);
+  const WorkPlan plan = PlanTransfer(image, wanted);
   const FileDescriptor pages = image.OpenForPages(options.cache);
   const std::unique_ptr<PageStore> store = make_store(image.contents());
   WorkQueue queue(plan.chunk_count());

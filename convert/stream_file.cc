@@ -1,6 +1,8 @@
 #include "convert/stream_file.h"
 
 #include <algorithm>
+#include <functional>
+#include <utility>
 
 #include "reader/stream_sender.h"
 #include "writer/complete_image.h"
@@ -18,28 +20,19 @@ std::span<const std::byte> BytesOf(const iovec& piece) {
   return {static_cast<const std::byte*>(piece.iov_base), piece.iov_len};
 }
 
-class FileSink final : public ByteSink {
+using TakeBytes = std::function<void(std::span<const std::byte>)>;
+
+// Hands on what it is sent, piece by piece.
+class StreamSink final : public ByteSink {
  public:
   using ByteSink::Write;
-  explicit FileSink(SequentialWriter& writer) : writer_(writer) {}
+  explicit StreamSink(TakeBytes take) : take_(std::move(take)) {}
   void Write(std::span<const iovec> pieces) override {
-    for (const iovec& piece : pieces) writer_.Append(BytesOf(piece));
+    for (const iovec& piece : pieces) take_(BytesOf(piece));
   }
 
  private:
-  SequentialWriter& writer_;
-};
-
-class CompressingSink final : public ByteSink {
- public:
-  using ByteSink::Write;
-  explicit CompressingSink(Compressor& compressor) : compressor_(compressor) {}
-  void Write(std::span<const iovec> pieces) override {
-    for (const iovec& piece : pieces) compressor_.Write(BytesOf(piece));
-  }
-
- private:
-  Compressor& compressor_;
+  TakeBytes take_;
 };
 
 }  // namespace
@@ -48,16 +41,18 @@ ByteCount WriteStreamFile(const Image& image, NewFile& file, const StreamEnvelop
                           PageChecks checks, Progress& progress, const Interrupt& interrupt) {
   SequentialWriter writer(file, options.engine, std::clamp(options.channels, kLeastInFlight, kMostInFlight));
   writer.Append(EncodeBeforeStream(envelope.description, envelope.was_running, envelope.format));
-  if (envelope.format == BodyFormat::kRaw) {
-    FileSink sink(writer);
+  const auto send = [&](TakeBytes take) {
+    StreamSink sink(std::move(take));
     SendImage(image, sink, options, checks, progress, interrupt);
+  };
+  if (envelope.format == BodyFormat::kRaw) {
+    send([&](std::span<const std::byte> bytes) { writer.Append(bytes); });
   } else {
     const auto compressor = MakeCompressor(envelope.format, options.channels, [&](std::span<const std::byte> bytes) {
       interrupt.Check();  // a compressor may hold back much until its end
       writer.Append(bytes);
     });
-    CompressingSink sink(*compressor);
-    SendImage(image, sink, options, checks, progress, interrupt);
+    send([&](std::span<const std::byte> bytes) { compressor->Write(bytes); });
     compressor->Finish();
   }
   const ByteCount length = writer.position() - FileOffset{0};

@@ -188,6 +188,10 @@ std::uint64_t HashBeforeStream(std::span<const std::byte> header_and_description
   return Xxh3(bytes);
 }
 
+bool FitsHeaderHash(std::span<const std::byte> before_stream, const SaveHeader& header) {
+  return !header.extension || HashBeforeStream(before_stream) == header.extension->header_hash;
+}
+
 void PutSaveHeader(std::span<std::byte> before_stream, const SaveHeader& header) {
   const auto bytes = EncodeSaveHeader(header);
   std::ranges::copy(std::span(bytes).first(FieldsEnd(header.version)), before_stream.begin());

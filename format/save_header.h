@@ -67,6 +67,10 @@ SaveHeader DecodeSaveHeader(std::span<const std::byte, kSaveHeaderBytes> bytes, 
 // REQUIRES: at least kSaveHeaderBytes.
 std::uint64_t HashBeforeStream(std::span<const std::byte> header_and_description);
 
+// Whether `before_stream`, the bytes [0, S) of an image with that header, are those that its header_hash is of. True
+// for a version that has none. REQUIRES: at least kSaveHeaderBytes.
+bool FitsHeaderHash(std::span<const std::byte> before_stream, const SaveHeader& header);
+
 // Changes the header in front of `before_stream`, the bytes [0, S) of an image: the fields that its version has,
 // version 3 with header_hash of the bytes as they are then. Unused words stay as they are. REQUIRES: at least
 // kSaveHeaderBytes.

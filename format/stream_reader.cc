@@ -351,6 +351,12 @@ std::vector<BlockShape> StreamContents::block_shapes() const {
   return shapes;
 }
 
+ByteCount StreamContents::ram_length() const {
+  ByteCount length;
+  for (const StreamBlock& block : blocks) length += block.length;
+  return length;
+}
+
 StreamContents ReadStreamHead(ByteSource& source) {
   PassOverPages sink;
   return Walker(source, sink, {}).WalkHead();

@@ -6,6 +6,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "format/mapped_ram.h"
@@ -57,6 +58,7 @@ struct StreamContents {
 
   bool HasCapability(std::string_view name) const;
   std::vector<BlockShape> block_shapes() const;
+  ByteCount ram_length() const;  // of all blocks
   bool has_mapped_ram() const { return HasCapability(kMappedRamCapability); }
 };
 
@@ -86,6 +88,25 @@ class PassOverPages : public PageSink {
   void OnBlocks(const StreamContents&) override {}
   std::span<std::byte> PageTarget(std::size_t, PageIndex) override { return {}; }
   void OnZeroPage(std::size_t, PageIndex) override {}
+};
+
+// Notes which pages are present in the end, and takes none.
+class PresenceSink : public PageSink {
+ public:
+  void OnBlocks(const StreamContents& contents) override {
+    for (const StreamBlock& block : contents.blocks) present_.emplace_back(block.pages());
+  }
+  std::span<std::byte> PageTarget(std::size_t block, PageIndex page) override {
+    present_[block].Set(page.value());
+    return {};
+  }
+  void OnZeroPage(std::size_t block, PageIndex page) override { present_[block].Clear(page.value()); }
+
+  // Of each block.
+  std::vector<PageBitmap> Take() { return std::move(present_); }
+
+ private:
+  std::vector<PageBitmap> present_;
 };
 
 // What the form of a stream depends on, but the stream does not tell: who has it from QEMU asks QEMU for its version.

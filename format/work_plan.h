@@ -37,4 +37,13 @@ class WorkPlan {
   ByteCount length_;
 };
 
+// The chunks of blocks, each of which tells its pages().
+template <class Block>
+WorkPlan PlanWork(const std::vector<Block>& blocks) {
+  std::vector<std::uint64_t> pages;
+  pages.reserve(blocks.size());
+  for (const Block& block : blocks) pages.push_back(block.pages());
+  return WorkPlan(pages);
+}
+
 }  // namespace vmsave

@@ -23,12 +23,6 @@ void RefuseDamage(const Image& image, const std::vector<DamagedPages>& damage) {
               "vmimage verify lists all damage; restore from another copy");
 }
 
-WorkPlan PlanWork(const Image& image) {
-  std::vector<std::uint64_t> pages;
-  for (const StreamBlock& block : image.contents().blocks) pages.push_back(block.pages());
-  return WorkPlan(pages);
-}
-
 ChunkReader::ChunkReader(const Image& image, const FileDescriptor& pages, EngineKind engine, unsigned depth,
                          PageChecks checks)
     : image_(image),

@@ -63,9 +63,6 @@ class ChunkReader {
   std::unique_ptr<IoEngine> engine_;
 };
 
-// The chunks of an image's blocks.
-WorkPlan PlanWork(const Image& image);
-
 // Throws Error{kDamaged} naming the first damage, if there is any.
 void RefuseDamage(const Image& image, const std::vector<DamagedPages>& damage);
 

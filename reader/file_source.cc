@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <bit>
-#include <cstring>
 #include <utility>
 
 namespace vmsave {
@@ -14,39 +13,51 @@ constexpr unsigned kPiecesAhead = 8;
 
 }  // namespace
 
-FileSource::FileSource(const FileDescriptor& file, FileOffset begin, FileOffset end)
-    : file_(file), position_(begin), end_(end), buffer_start_(begin), buffer_(kMetadataBufferBytes) {}
-
-// What the buffer has from the position on; filled anew where that is nothing.
-std::span<const std::byte> FileSource::Buffered() {
-  if (position_ >= end_) return {};
-  if (position_ < buffer_start_ || position_ >= buffer_start_ + ByteCount{buffered_}) {
-    const std::uint64_t wanted = std::min<std::uint64_t>((end_ - position_).value(), buffer_.size());
-    buffered_ = ReadUpTo(file_, std::span(buffer_).first(wanted), position_);
-    buffer_start_ = position_;
-  }
-  return std::span(buffer_).first(buffered_).subspan((position_ - buffer_start_).value());
+void PieceSource::RequirePiece() {
+  if (ready_.empty()) ready_ = NextPiece();
 }
 
-std::size_t FileSource::ReadSome(std::span<std::byte> out) {
-  const std::span<const std::byte> buffered = Buffered();
-  const std::size_t count = std::min(out.size(), buffered.size());
-  std::copy_n(buffered.begin(), count, out.begin());
+std::size_t PieceSource::ReadSome(std::span<std::byte> out) {
+  RequirePiece();
+  const std::size_t count = std::min(out.size(), ready_.size());
+  std::copy_n(ready_.begin(), count, out.begin());
+  ready_ = ready_.subspan(count);
   position_ += ByteCount{count};
   return count;
 }
 
-std::span<const std::byte> FileSource::TakePiece() {
-  const std::span<const std::byte> piece = Buffered();
-  position_ += ByteCount{piece.size()};
-  return piece;
+// The byte lies in the piece still: that is given up only when the next one is asked for.
+void PieceSource::StepBack() {
+  ready_ = {ready_.data() - 1, ready_.size() + 1};
+  position_ = FileOffset{position_.value() - 1};
+}
+
+std::span<const std::byte> PieceSource::TakePiece() {
+  RequirePiece();
+  position_ += ByteCount{ready_.size()};
+  return std::exchange(ready_, {});
+}
+
+void PieceSource::MoveTo(FileOffset position) {
+  const std::uint64_t passed = (position - position_).value();
+  ready_ = ready_.subspan(std::min<std::uint64_t>(passed, ready_.size()));
+  position_ = position;
+}
+
+FileSource::FileSource(const FileDescriptor& file, FileOffset begin, FileOffset end)
+    : PieceSource(begin), file_(file), end_(end), buffer_(kMetadataBufferBytes) {}
+
+std::span<const std::byte> FileSource::NextPiece() {
+  if (position() >= end_) return {};
+  const std::uint64_t wanted = std::min<std::uint64_t>((end_ - position()).value(), buffer_.size());
+  return std::span(buffer_).first(ReadUpTo(file_, std::span(buffer_).first(wanted), position()));
 }
 
 ReadAheadSource::ReadAheadSource(const FileDescriptor& pages, const FileDescriptor& buffered, FileOffset begin,
                                  FileOffset end, EngineKind engine, Progress& progress, const Interrupt& interrupt)
-    : pages_(pages),
+    : PieceSource(begin),
+      pages_(pages),
       buffered_(buffered),
-      position_(begin),
       end_(end),
       next_read_(RoundDown(begin.value(), kPageBytes)),
       progress_(progress),
@@ -79,41 +90,20 @@ void ReadAheadSource::StartReads() {
   }
 }
 
-// Makes the next piece ready; nothing is ready at the end. REQUIRES: the one before is used up.
-void ReadAheadSource::NextPiece() {
+std::span<const std::byte> ReadAheadSource::NextPiece() {
   if (!in_order_.empty()) {
     spare_.push_back(std::move(in_order_.front()));
     in_order_.pop_front();
   }
-  if (position_ >= end_) return;
+  if (position() >= end_) return {};
   interrupt_.Check();
   StartReads();
   Piece& front = *in_order_.front();
   while (!front.complete) std::bit_cast<Piece*>(engine_->Wait())->complete = true;
-  ready_ = front.buffer.bytes().first(front.length).subspan((position_ - front.start).value());
-  progress_.Advance(ByteCount{ready_.size()});
-}
-
-std::size_t ReadAheadSource::ReadSome(std::span<std::byte> out) {
-  if (ready_.empty()) NextPiece();
-  const std::size_t count = std::min(out.size(), ready_.size());
-  if (count == 0) return 0;
-  std::memcpy(out.data(), ready_.data(), count);
-  ready_ = ready_.subspan(count);
-  position_ += ByteCount{count};
-  return count;
-}
-
-// The byte lies in the front piece still: that is given up only when the next one is asked for.
-void ReadAheadSource::StepBack() {
-  ready_ = {ready_.data() - 1, ready_.size() + 1};
-  position_ = FileOffset{position_.value() - 1};
-}
-
-std::span<const std::byte> ReadAheadSource::TakePiece() {
-  if (ready_.empty()) NextPiece();
-  position_ += ByteCount{ready_.size()};
-  return std::exchange(ready_, {});
+  const std::span<std::byte> piece =
+      front.buffer.bytes().first(front.length).subspan((position() - front.start).value());
+  progress_.Advance(ByteCount{piece.size()});
+  return piece;
 }
 
 }  // namespace vmsave

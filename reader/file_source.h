@@ -14,12 +14,35 @@
 
 namespace vmsave {
 
-// A source whose bytes can also be had where they lie.
+// A source that holds its bytes in memory, piece by piece: they can also be had where they lie.
 class PieceSource : public ByteSource {
  public:
+  std::size_t ReadSome(std::span<std::byte> out) final;
+  FileOffset position() const final { return position_; }
+  void StepBack() final;
+
   // The bytes at the position, as many as are there in one piece, without copying; they stay valid until the next call.
   // Empty at the end.
-  virtual std::span<const std::byte> TakePiece() = 0;
+  std::span<const std::byte> TakePiece();
+
+  PieceSource(const PieceSource&) = delete;
+  PieceSource& operator=(const PieceSource&) = delete;
+
+ protected:
+  explicit PieceSource(FileOffset begin) : position_(begin) {}
+
+  // Goes on at `position`, for a source that can make a piece of any place. REQUIRES: not before the present one.
+  void MoveTo(FileOffset position);
+
+ private:
+  // The bytes from position() on, once those of the piece before are used up; valid until the next call. Empty at the
+  // end.
+  virtual std::span<const std::byte> NextPiece() = 0;
+
+  void RequirePiece();
+
+  FileOffset position_;
+  std::span<const std::byte> ready_;  // what is left of the last piece
 };
 
 // Reads what is asked for and little more. Keeps a reference to the file.
@@ -27,21 +50,14 @@ class FileSource : public PieceSource {
  public:
   FileSource(const FileDescriptor& file, FileOffset begin, FileOffset end);
 
-  std::size_t ReadSome(std::span<std::byte> out) override;
-  FileOffset position() const override { return position_; }
-  void SkipTo(FileOffset position) override { position_ = position; }
-  void StepBack() override { position_ = FileOffset{position_.value() - 1}; }
+  void SkipTo(FileOffset position) override { MoveTo(position); }
   std::string_view name() const override { return file_.name(); }
-  std::span<const std::byte> TakePiece() override;
 
  private:
-  std::span<const std::byte> Buffered();
+  std::span<const std::byte> NextPiece() override;
 
   const FileDescriptor& file_;
-  FileOffset position_;
   FileOffset end_;
-  FileOffset buffer_start_;
-  std::size_t buffered_ = 0;
   std::vector<std::byte> buffer_;
 };
 
@@ -53,11 +69,7 @@ class ReadAheadSource : public PieceSource {
   ReadAheadSource(const FileDescriptor& pages, const FileDescriptor& buffered, FileOffset begin, FileOffset end,
                   EngineKind engine, Progress& progress, const Interrupt& interrupt);
 
-  std::size_t ReadSome(std::span<std::byte> out) override;
-  FileOffset position() const override { return position_; }
-  void StepBack() override;
   std::string_view name() const override { return buffered_.name(); }
-  std::span<const std::byte> TakePiece() override;
 
  private:
   struct Piece {
@@ -67,14 +79,12 @@ class ReadAheadSource : public PieceSource {
     bool complete = false;
   };
   void StartReads();
-  void NextPiece();
+  std::span<const std::byte> NextPiece() override;
 
   const FileDescriptor& pages_;
   const FileDescriptor& buffered_;
-  FileOffset position_;
   FileOffset end_;
   FileOffset next_read_;
-  std::span<const std::byte> ready_;  // what is left of the front piece
   Progress& progress_;
   const Interrupt& interrupt_;
   std::deque<std::unique_ptr<Piece>> in_order_;

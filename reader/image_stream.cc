@@ -1,5 +1,6 @@
 #include "reader/image_stream.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "reader/decompressed_source.h"
@@ -28,6 +29,12 @@ std::unique_ptr<PieceSource> OpenStream(const Image& image, const ReadOptions& o
   auto file = std::make_unique<StreamFile>(image, options, progress, interrupt);
   if (image.kind() != ImageKind::kCompressed) return file;
   return std::make_unique<DecompressedSource>(std::move(file), image.header()->format, interrupt);
+}
+
+void RefuseChangedBlocks(const Image& image, const StreamContents& now) {
+  const auto same = [](const StreamBlock& a, const StreamBlock& b) { return a.name == b.name && a.length == b.length; };
+  if (std::ranges::equal(now.blocks, image.contents().blocks, same)) return;
+  throw Error(ErrorKind::kDamaged, "cannot use " + image.path(), "its block list changed while it was read");
 }
 
 }  // namespace vmsave

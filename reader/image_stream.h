@@ -14,4 +14,8 @@ namespace vmsave {
 std::unique_ptr<PieceSource> OpenStream(const Image& image, const ReadOptions& options, const char* phase,
                                         Progress& progress, const Interrupt& interrupt);
 
+// A stream is read twice: when its image is opened, and now. Throws Error{kDamaged} where it has other RAM blocks now:
+// what was made for those of the image would not fit.
+void RefuseChangedBlocks(const Image& image, const StreamContents& now);
+
 }  // namespace vmsave

@@ -1,6 +1,5 @@
 #include "reader/memory_loader.h"
 
-#include <algorithm>
 #include <cstring>
 
 #include "io/sparse_file.h"
@@ -33,7 +32,7 @@ void ClearAbsentPages(const WorkChunk& chunk, const PageBitmap& present, const L
 
 void LoadFixedOffsets(const Image& image, const std::vector<LoadTarget>& targets, const ReadOptions& options,
                       PageChecks checks, Progress& progress, const Interrupt& interrupt) {
-  const WorkPlan plan = PlanWork(image);
+  const WorkPlan plan = PlanWork(image.contents().blocks);
   const FileDescriptor pages = image.OpenForPages(options.cache);
   WorkQueue queue(plan.chunk_count());
   progress.Begin("loading", plan.length());
@@ -60,15 +59,10 @@ void LoadFixedOffsets(const Image& image, const std::vector<LoadTarget>& targets
 // Takes the pages of a stream to their places in cleared memory.
 class TargetSink : public PageSink {
  public:
-  explicit TargetSink(const std::vector<LoadTarget>& targets) : targets_(targets) {}
+  TargetSink(const Image& image, const std::vector<LoadTarget>& targets) : image_(image), targets_(targets) {}
 
   void OnBlocks(const StreamContents& contents) override {
-    const auto fits = [](const StreamBlock& block, const LoadTarget& target) {
-      return block.length.value() == target.memory.size();
-    };
-    if (!std::ranges::equal(contents.blocks, targets_, fits)) {
-      throw Error(ErrorKind::kDamaged, "cannot load the image", "its block list changed while it was read");
-    }
+    RefuseChangedBlocks(image_, contents);
     for (const StreamBlock& block : contents.blocks) present_.emplace_back(block.pages());
   }
 
@@ -91,6 +85,7 @@ class TargetSink : public PageSink {
     return targets_[block].memory.subspan(PagesToBytes(page).value(), kPageBytes);
   }
 
+  const Image& image_;
   const std::vector<LoadTarget>& targets_;
   std::vector<PageBitmap> present_;
 };
@@ -99,7 +94,7 @@ LoadedRam LoadStream(const Image& image, const std::vector<LoadTarget>& targets,
                      Progress& progress, const Interrupt& interrupt) {
   for (const LoadTarget& target : targets) Clear(target, 0, target.memory.size());
   const std::unique_ptr<PieceSource> source = OpenStream(image, options, "loading", progress, interrupt);
-  TargetSink sink(targets);
+  TargetSink sink(image, targets);
   LoadedRam loaded{ReadStreamUpToDevices(*source, sink), {}};
   std::vector<PageBitmap> present = sink.TakePresent();
   for (std::size_t i = 0; i < present.size(); ++i) loaded.contents.blocks[i].present = std::move(present[i]);

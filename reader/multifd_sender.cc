@@ -1,6 +1,5 @@
 #include "reader/multifd_sender.h"
 
-#include <algorithm>
 #include <utility>
 
 #include "io/aligned_buffer.h"
@@ -77,7 +76,7 @@ class ChunkSender {
 
 void SendFixedOffsets(const Image& image, const std::set<std::string>& zero_blocks, MultifdLink& link,
                       const ReadOptions& options, PageChecks checks, Progress& progress, const Interrupt& interrupt) {
-  const WorkPlan plan = PlanWork(image);
+  const WorkPlan plan = PlanWork(image.contents().blocks);
   const FileDescriptor pages = image.OpenForPages(options.cache);
   WorkQueue queue(plan.chunk_count());
   progress.Begin("sending", plan.length());
@@ -101,12 +100,7 @@ class PageDealer : public PageSink {
       : image_(image), link_(link), batches_(batches), zero_blocks_(zero_blocks), context_(context) {}
 
   void OnBlocks(const StreamContents& contents) override {
-    const auto same = [](const StreamBlock& a, const StreamBlock& b) {
-      return a.name == b.name && a.length == b.length;
-    };
-    if (!std::ranges::equal(contents.blocks, image_.contents().blocks, same)) {
-      throw Error(ErrorKind::kDamaged, "cannot send " + image_.path(), "its block list changed while it was read");
-    }
+    RefuseChangedBlocks(image_, contents);
     link_.Begin(contents);
     for (const StreamBlock& block : contents.blocks) {
       blocks_.push_back(

@@ -3,37 +3,12 @@
 #include "reader/image_stream.h"
 
 namespace vmsave {
-namespace {
-
-class PresenceSink : public PageSink {
- public:
-  void OnBlocks(const StreamContents& contents) override {
-    for (const StreamBlock& block : contents.blocks) present_.emplace_back(block.pages());
-  }
-  std::span<std::byte> PageTarget(std::size_t block, PageIndex page) override {
-    present_[block].Set(page.value());
-    return dropped_page_;
-  }
-  void OnZeroPage(std::size_t block, PageIndex page) override { present_[block].Clear(page.value()); }
-
-  std::vector<PageBitmap> Take() { return std::move(present_); }
-
- private:
-  std::vector<std::byte> dropped_page_ = std::vector<std::byte>(kPageBytes);
-  std::vector<PageBitmap> present_;
-};
-
-}  // namespace
 
 StreamWalk WalkStream(const Image& image, const ReadOptions& options, Progress& progress, const Interrupt& interrupt) {
   const std::unique_ptr<PieceSource> source = OpenStream(image, options, "reading the stream", progress, interrupt);
   PresenceSink sink;
-  ReadStreamUpToDevices(*source, sink);
-  StreamWalk walk{sink.Take(), ReadDeviceState(*source)};
-  if (walk.present.size() != image.contents().blocks.size()) {
-    throw Error(ErrorKind::kDamaged, "cannot use " + image.path(), "its block list changed while it was read");
-  }
-  return walk;
+  RefuseChangedBlocks(image, ReadStreamUpToDevices(*source, sink));
+  return {sink.Take(), ReadDeviceState(*source)};
 }
 
 }  // namespace vmsave

@@ -63,7 +63,7 @@ void SendAsItIs(const Image& image, ByteSink& sink, const ReadOptions& options, 
 
 void SendFixedOffsets(const Image& image, ByteSink& sink, const ReadOptions& options, PageChecks checks,
                       Progress& progress, const Interrupt& interrupt) {
-  const WorkPlan plan = PlanWork(image);
+  const WorkPlan plan = PlanWork(image.contents().blocks);
   const FileDescriptor pages = image.OpenForPages(options.cache);
   std::vector<AlignedBuffer> buffers;
   for (std::size_t i = 0; i < kChunksInFlight; ++i) buffers.emplace_back(kWorkBytes);

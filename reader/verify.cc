@@ -36,9 +36,9 @@ std::vector<std::byte> ReadRange(const Image& image, FileOffset offset, ByteCoun
 }
 
 Damage FindHeaderDamage(const Image& image) {
-  const std::span<const std::byte> bytes = image.before_stream();
-  if (HashBeforeStream(bytes) == image.header()->extension->header_hash) return std::nullopt;
-  return fmt::format("header or description (bytes 0-{} of the file): {}", bytes.size() - 1, kWrongChecksum);
+  if (FitsHeaderHash(image.before_stream(), *image.header())) return std::nullopt;
+  return fmt::format("header or description (bytes 0-{} of the file): {}", image.before_stream().size() - 1,
+                     kWrongChecksum);
 }
 
 Damage FindRangeDamage(const Image& image) {
@@ -103,7 +103,7 @@ std::vector<DamagedPlace> Joined(std::vector<DamagedPlace> places) {
 class ParallelVerify {
  public:
   ParallelVerify(const Image& image, const ReadOptions& options)
-      : image_(image), options_(options), plan_(PlanWork(image)) {}
+      : image_(image), options_(options), plan_(PlanWork(image.contents().blocks)) {}
 
   std::vector<DamagedPlace> Run(Progress& progress, const Interrupt& interrupt) {
     progress.Begin("verifying", plan_.length());

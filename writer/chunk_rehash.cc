@@ -9,17 +9,9 @@
 #include "format/page_hash.h"
 #include "format/work_plan.h"
 #include "io/aligned_buffer.h"
-#include "writer/complete_image.h"
 
 namespace vmsave {
 namespace {
-
-WorkPlan PlanWork(const std::vector<WrittenBlock>& blocks) {
-  std::vector<std::uint64_t> pages;
-  pages.reserve(blocks.size());
-  for (const WrittenBlock& block : blocks) pages.push_back(block.present->pages());
-  return WorkPlan(pages);
-}
 
 // The pages of the wanted chunks; neighbouring chunks are one run, so that they are read as one.
 std::vector<PageRun> WantedPages(const WorkChunk& work, const ChunkFilter& wanted) {

@@ -7,7 +7,7 @@
 
 #include "format/page_bitmap.h"
 #include "io/file_descriptor.h"
-#include "writer/image_writer.h"
+#include "writer/write_options.h"
 
 namespace vmsave {
 
@@ -16,6 +16,8 @@ struct WrittenBlock {
   FileOffset pages_offset;  // a multiple of the page size
   const PageBitmap* present;
   std::span<std::uint64_t> chunk_hashes;  // one for every chunk of the block
+
+  std::uint64_t pages() const { return present->pages(); }
 };
 
 // Which chunks are to be hashed. Called from several threads at a time.

@@ -2,24 +2,11 @@
 #pragma once
 
 #include "io/channels.h"
-#include "io/io_engine.h"
 #include "io/new_file.h"
 #include "writer/ram_block.h"
+#include "writer/write_options.h"
 
 namespace vmsave {
-
-struct WriteOptions {
-  unsigned channels = 1;  // 1..kMaxChannels
-  EngineKind engine = EngineKind::kSync;
-  bool checksums = true;  // version 3 only
-};
-
-struct WriteTotals {
-  ByteCount ram;
-  ByteCount present;  // written
-  ByteCount zero;
-  ByteCount file_length;
-};
 
 // Both write the whole image and make it complete and durable, but for its name: NewFile::Publish comes next. The guest
 // is released, in the calling thread, as soon as the writes of its pages have completed (write(2) has copied them into

@@ -22,13 +22,6 @@ void ScanPages(const RamBlock& block, std::uint64_t first, std::uint64_t end, Pa
 
 }  // namespace
 
-WorkPlan PlanWork(const std::vector<RamBlock>& blocks) {
-  std::vector<std::uint64_t> pages;
-  pages.reserve(blocks.size());
-  for (const RamBlock& block : blocks) pages.push_back(block.pages());
-  return WorkPlan(pages);
-}
-
 std::vector<PageBitmap> EmptyBitmaps(const std::vector<RamBlock>& blocks) {
   std::vector<PageBitmap> bitmaps;
   bitmaps.reserve(blocks.size());

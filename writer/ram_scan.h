@@ -10,9 +10,6 @@
 
 namespace vmsave {
 
-// The chunks of a guest's blocks.
-WorkPlan PlanWork(const std::vector<RamBlock>& blocks);
-
 // One bitmap for each block, empty.
 std::vector<PageBitmap> EmptyBitmaps(const std::vector<RamBlock>& blocks);
 

@@ -7,7 +7,6 @@
 #include <utility>
 
 #include "io/sparse_file.h"
-#include "writer/complete_image.h"
 #include "writer/page_places.h"
 #include "writer/page_writer.h"
 

@@ -5,7 +5,7 @@
 
 #include "format/integrity_table.h"
 #include "format/stream_reader.h"
-#include "writer/image_writer.h"
+#include "writer/write_options.h"
 
 namespace vmsave {
 

@@ -70,7 +70,7 @@ ByteCount Version3Envelope::Close(FileOffset stream_end, const std::optional<Int
   return end - FileOffset{0};
 }
 
-Version3File::Version3File(const NewFile& file, const Version3Guest& guest, FixedOffsetKind kind)
+FixedOffsetFile::FixedOffsetFile(const NewFile& file, const FixedOffsetGuest& guest, FixedOffsetKind kind)
     : file_(file),
       kind_(kind),
       envelope_(file, guest.description, guest.was_running, kind),
@@ -85,7 +85,7 @@ Version3File::Version3File(const NewFile& file, const Version3Guest& guest, Fixe
 }
 
 // The stream's parts, each with the bitmap behind it, and the device state behind the last.
-ByteCount Version3File::Finish(const StreamFrame& frame, std::span<const std::byte> device_state) {
+ByteCount FixedOffsetFile::Finish(const StreamFrame& frame, std::span<const std::byte> device_state) {
   LayOutAgain(frame);
   for (std::size_t i = 0; i < layout_.stream_parts.size(); ++i) {
     PlacedBytes& part = layout_.stream_parts[i];
@@ -102,7 +102,7 @@ ByteCount Version3File::Finish(const StreamFrame& frame, std::span<const std::by
   return envelope_.Close(stream_end, has_checksums() ? std::optional(std::move(table_)) : std::nullopt);
 }
 
-void Version3File::LayOutAgain(const StreamFrame& frame) {
+void FixedOffsetFile::LayOutAgain(const StreamFrame& frame) {
   FixedOffsetLayout layout = LayOut(envelope_.stream_start(), frame, table_.blocks);
   if (!std::ranges::equal(layout.blocks, layout_.blocks, {}, &MappedRamHeader::pages_offset,
                           &MappedRamHeader::pages_offset)) {

@@ -46,7 +46,7 @@ class Version3Envelope {
 };
 
 // What is known of the guest before its pages are written.
-struct Version3Guest {
+struct FixedOffsetGuest {
   StreamFrame frame;
   std::string description;
   bool was_running = true;
@@ -56,10 +56,10 @@ struct Version3Guest {
 // The envelope, and of the stream all but the pages. Those who write the pages keep the bitmaps, and with checksums the
 // hashes, which are all clear at first. Different blocks' and different chunks' may be used by different threads;
 // PageBitmap tells what of one bitmap.
-class Version3File {
+class FixedOffsetFile {
  public:
   // Writes the envelope and gives the file the length that its pages take, so that no write of theirs extends it.
-  Version3File(const NewFile& file, const Version3Guest& guest, FixedOffsetKind kind);
+  FixedOffsetFile(const NewFile& file, const FixedOffsetGuest& guest, FixedOffsetKind kind);
 
   const PagePlaces& places() const { return places_; }
 

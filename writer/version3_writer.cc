@@ -9,8 +9,8 @@
 namespace vmsave {
 namespace {
 
-Version3Guest Describe(const GuestImage& guest) {
-  Version3Guest described{guest.frame, guest.description, guest.was_running, {}};
+FixedOffsetGuest Describe(const GuestImage& guest) {
+  FixedOffsetGuest described{guest.frame, guest.description, guest.was_running, {}};
   for (const RamBlock& block : guest.blocks) {
     described.blocks.push_back({block.name, block.length(), block.address, {}});
   }
@@ -20,7 +20,7 @@ Version3Guest Describe(const GuestImage& guest) {
 // Writes the pages straight from the guest's memory.
 class Version3Writer {
  public:
-  Version3Writer(Version3File& file, const GuestImage& guest, const WriteOptions& options)
+  Version3Writer(FixedOffsetFile& file, const GuestImage& guest, const WriteOptions& options)
       : file_(file), guest_(guest), options_(options), plan_(PlanWork(guest.blocks)) {}
 
   void WritePages(Progress& progress, const Interrupt& interrupt) {
@@ -74,7 +74,7 @@ class Version3Writer {
     }
   }
 
-  Version3File& file_;
+  FixedOffsetFile& file_;
   const GuestImage& guest_;
   const WriteOptions& options_;
   WorkPlan plan_;
@@ -84,7 +84,7 @@ class Version3Writer {
 
 WriteTotals WriteVersion3(NewFile& file, const GuestImage& guest, const WriteOptions& options, Progress& progress,
                           const Interrupt& interrupt) {
-  Version3File image(file, Describe(guest), Version3Kind(options.checksums));
+  FixedOffsetFile image(file, Describe(guest), Version3Kind(options.checksums));
   Version3Writer(image, guest, options).WritePages(progress, interrupt);
   guest.release();
   const ByteCount length = image.Finish(guest.frame, guest.device_state);

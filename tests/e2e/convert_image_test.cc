@@ -58,9 +58,7 @@ class ConvertImageTest : public EndToEndTest {
     return RunToEnd(command);
   }
 
-  static std::string KindOf(const std::string& image) {
-    return nlohmann::json::parse(RunToEnd({VMIMAGE_PROGRAM, "info", "--json", image}).out).at("kind");
-  }
+  static std::string KindOf(const std::string& image) { return InfoOf(image).at("kind"); }
   static testing::AssertionResult IsSound(const std::string& image) {
     return Succeeded(RunToEnd({VMIMAGE_PROGRAM, "verify", image}));
   }

@@ -96,6 +96,12 @@ testing::AssertionResult StandsStill(const Guest& guest) {
   return testing::AssertionFailure() << "the guest runs: it is at tick " << guest.console().LastTick();
 }
 
+nlohmann::json InfoOf(const std::string& image) {
+  const Outcome info = RunToEnd({VMIMAGE_PROGRAM, "info", "--json", image});
+  EXPECT_TRUE(Succeeded(info));
+  return nlohmann::json::parse(info.out);
+}
+
 nlohmann::json MigrationSettingsOf(const Guest& guest) {
   const std::unique_ptr<QmpClient> qmp = guest.Connect();
   return {{"capabilities", qmp->Execute("query-migrate-capabilities")},

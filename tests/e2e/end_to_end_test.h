@@ -64,6 +64,9 @@ testing::AssertionResult GoesOn(const Guest& guest, unsigned first_tick = 1);
 // The guest prints nothing for the time of some ticks.
 testing::AssertionResult StandsStill(const Guest& guest);
 
+// What `vmimage info` tells scripts of a sound image.
+nlohmann::json InfoOf(const std::string& image);
+
 // What QEMU is set to for migrations, and what it was given for them: a save leaves no trace in it.
 nlohmann::json MigrationSettingsOf(const Guest& guest);
 

@@ -20,9 +20,6 @@ class HostNeedsTest : public EndToEndTest {
   }
 
   std::string Info() const { return RunToEnd({VMIMAGE_PROGRAM, "info", ImagePath()}).out; }
-  nlohmann::json InfoForScripts() const {
-    return nlohmann::json::parse(RunToEnd({VMIMAGE_PROGRAM, "info", "--json", ImagePath()}).out);
-  }
 };
 
 testing::AssertionResult HasLine(const std::string& text, const std::string& line) {
@@ -33,7 +30,7 @@ testing::AssertionResult HasLine(const std::string& text, const std::string& lin
 TEST_F(HostNeedsTest, AreToldOfVersion3WithTheCommandThatMakesOneForVirsh) {
   SaveAs("3");
   const std::string info = Info();
-  const nlohmann::json needs = InfoForScripts().at("needs");
+  const nlohmann::json needs = InfoOf(ImagePath()).at("needs");
 
   EXPECT_TRUE(HasLine(info, "QEMU:        one that has machine type synthetic"));
   EXPECT_TRUE(HasLine(info, "vmrestore:   into such a QEMU, 4.0 or newer"));
@@ -49,7 +46,7 @@ TEST_F(HostNeedsTest, AreToldOfVersion3WithTheCommandThatMakesOneForVirsh) {
 TEST_F(HostNeedsTest, AreNoneOfVersion2) {
   SaveAs("2");
   const std::string info = Info();
-  const nlohmann::json needs = InfoForScripts().at("needs");
+  const nlohmann::json needs = InfoOf(ImagePath()).at("needs");
 
   EXPECT_NE(info.find("\nQEMU alone:  any, from byte "), std::string::npos) << info;
   EXPECT_TRUE(HasLine(info, "virsh:       any libvirt"));
@@ -62,11 +59,11 @@ TEST_F(HostNeedsTest, SayWhetherTheDescriptionIsALibvirtDomain) {
 
   SaveAs("2");
   EXPECT_NE(Info().find("\ndescription: vmsave's own"), std::string::npos) << Info();
-  EXPECT_EQ(InfoForScripts().at("description_names_devices"), false);
+  EXPECT_EQ(InfoOf(ImagePath()).at("description_names_devices"), false);
 
   SaveAs("2", {"--force", "--description", files_.Path("vm1.xml")});
   EXPECT_EQ(Info().find("description:"), std::string::npos) << Info();
-  EXPECT_EQ(InfoForScripts().at("description_names_devices"), true);
+  EXPECT_EQ(InfoOf(ImagePath()).at("description_names_devices"), true);
 }
 
 }  // namespace

@@ -25,22 +25,18 @@ class ConfigurationTest : public EndToEndTest {
     command.push_back(ImagePath());
     return RunToEnd(command);
   }
-
-  nlohmann::json Info() const {
-    return nlohmann::json::parse(RunToEnd({VMIMAGE_PROGRAM, "info", "--json", ImagePath()}).out);
-  }
 };
 
 TEST_F(ConfigurationTest, ChoosesTheImageVersion) {
   ASSERT_TRUE(Succeeded(SaveWith("# default\nsave_image_version = 3\n")));
 
-  EXPECT_EQ(Info().at("version"), 3);
+  EXPECT_EQ(InfoOf(ImagePath()).at("version"), 3);
 }
 
 TEST_F(ConfigurationTest, IsOverriddenByTheOption) {
   ASSERT_TRUE(Succeeded(SaveWith("save_image_version = 3\n", {"--image-version", "2"})));
 
-  EXPECT_EQ(Info().at("version"), 2);
+  EXPECT_EQ(InfoOf(ImagePath()).at("version"), 2);
 }
 
 TEST_F(ConfigurationTest, UnknownKeyIsRefusedWithItsLine) {
@@ -223,7 +219,7 @@ class ImageInfoTest : public EachQemuTest {
 
   nlohmann::json SavedAs(const std::vector<std::string>& options) const {
     EXPECT_TRUE(Succeeded(Save(*saved_, options)));
-    return nlohmann::json::parse(RunToEnd({VMIMAGE_PROGRAM, "info", "--json", ImagePath()}).out);
+    return InfoOf(ImagePath());
   }
 
   std::unique_ptr<Guest> saved_;

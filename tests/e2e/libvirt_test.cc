@@ -65,10 +65,9 @@ TEST_P(LibvirtImageTest, IsReadAndRestored) {
   save.insert(save.end(), image.save_options.begin(), image.save_options.end());
   ASSERT_TRUE(Succeeded(libvirt.Virsh(save)));
 
-  const Outcome info = RunToEnd({VMIMAGE_PROGRAM, "info", "--json", ImagePath()});
-  ASSERT_TRUE(Succeeded(info));
-  EXPECT_EQ(nlohmann::json::parse(info.out).at("format"), image.format);
-  EXPECT_EQ(nlohmann::json::parse(info.out).at("name"), kGuestName);
+  const nlohmann::json info = InfoOf(ImagePath());
+  EXPECT_EQ(info.at("format"), image.format);
+  EXPECT_EQ(info.at("name"), kGuestName);
   EXPECT_TRUE(Succeeded(RunToEnd({VMIMAGE_PROGRAM, "verify", ImagePath()})));
   ASSERT_TRUE(Succeeded(Restore(guest)));
   EXPECT_TRUE(GoesOn(guest));

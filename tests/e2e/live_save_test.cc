@@ -130,8 +130,7 @@ TEST_P(LiveSaveTest, GuestThatIsPausedMeanwhileStaysPaused) {
     ASSERT_TRUE(Succeeded(save.Wait()));
 
     EXPECT_TRUE(StandsStill(*guest_));
-    const Outcome info = RunToEnd({VMIMAGE_PROGRAM, "info", "--json", ImagePath()});
-    EXPECT_EQ(nlohmann::json::parse(info.out).at("was_running"), false);
+    EXPECT_EQ(InfoOf(ImagePath()).at("was_running"), false);
     EXPECT_TRUE(Succeeded(RunToEnd({VMIMAGE_PROGRAM, "verify", ImagePath()})));
     guest_->Kill();
   }

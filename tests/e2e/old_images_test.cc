@@ -96,7 +96,7 @@ TEST_P(OldImageTest, GuestGoesOnByTheStaticProgram) {
 }
 
 TEST_P(OldImageTest, InfoTellsItsVersionAndByteOrder) {
-  const nlohmann::json info = nlohmann::json::parse(RunToEnd({VMIMAGE_PROGRAM, "info", "--json", ImagePath()}).out);
+  const nlohmann::json info = InfoOf(ImagePath());
   const std::string text = RunToEnd({VMIMAGE_PROGRAM, "info", ImagePath()}).out;
 
   EXPECT_EQ(info.at("version"), GetParam().version);

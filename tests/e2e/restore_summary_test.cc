@@ -16,7 +16,7 @@ class RestoreSummaryTest : public EndToEndTest {
   }
 
   std::uint64_t PresentBytesOfImage() const {
-    const auto info = nlohmann::json::parse(RunToEnd({VMIMAGE_PROGRAM, "info", "--json", ImagePath()}).out);
+    const nlohmann::json info = InfoOf(ImagePath());
     std::uint64_t pages = 0;
     for (const nlohmann::json& block : info.at("blocks")) {
       pages += block.at("pages_present").get<std::uint64_t>();

@@ -242,6 +242,15 @@ TEST(HeaderTest, HashIsThatOfTheCompleteImageWithoutTheHash) {
   EXPECT_EQ(HashBeforeStream(bytes), golden::kHeaderHash);
 }
 
+TEST(HeaderTest, TellsWhetherTheBytesAreThoseOfItsHash) {
+  Bytes bytes = Join({Hex(golden::kHeaderV3), golden::Data()});
+  const SaveHeader header = Decode(bytes);
+  EXPECT_TRUE(FitsHeaderHash(bytes, header));
+  bytes.back() = std::byte{1};
+  EXPECT_FALSE(FitsHeaderHash(bytes, header));
+  EXPECT_TRUE(FitsHeaderHash(bytes, Decode(Hex(golden::kHeaderV2)))) << "it has no hash";
+}
+
 TEST(HeaderTest, RandomBytesBehindTheMagicNeverCrash) {
   Bytes bytes = Hex(golden::kHeaderV3);
   std::uint32_t state = 1;

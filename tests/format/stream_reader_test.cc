@@ -262,7 +262,8 @@ TEST(StreamReaderTest, ReadsTheHeadAlone) {
   MemorySource source(bytes);
   const StreamContents contents = ReadStreamHead(source);
   EXPECT_EQ(contents.frame.machine, "pc");
-  EXPECT_EQ(contents.blocks.size(), 2U);
+  ASSERT_EQ(contents.blocks.size(), 2U);
+  EXPECT_EQ(contents.ram_length(), contents.blocks[0].length + contents.blocks[1].length);
   EXPECT_EQ(source.position(), FileOffset{end});
   for (std::size_t length = 0; length < end; ++length) {
     MemorySource cut(std::span<const std::byte>(bytes.data(), length));

@@ -15,7 +15,7 @@
 #include "tests/writer/late_engine.h"
 #include "tests/writer/loaded_guest.h"
 #include "tests/writer/small_guest.h"
-#include "writer/version3_store.h"
+#include "writer/fixed_offset_store.h"
 
 namespace vmsave {
 namespace {

@@ -1,4 +1,4 @@
-#include "writer/version3_store.h"
+#include "writer/fixed_offset_store.h"
 
 #include <algorithm>
 #include <atomic>
@@ -13,8 +13,8 @@
 namespace vmsave {
 namespace {
 
-Version3Guest Describe(ArrivingGuest guest) {
-  Version3Guest described{std::move(guest.frame), std::move(guest.description), guest.was_running, {}};
+FixedOffsetGuest Describe(ArrivingGuest guest) {
+  FixedOffsetGuest described{std::move(guest.frame), std::move(guest.description), guest.was_running, {}};
   for (BlockShape& block : guest.blocks) {
     described.blocks.push_back({std::move(block.name), block.length, std::nullopt, {}});
   }
@@ -31,7 +31,7 @@ struct Shared {
     chunks.emplace(std::move(hashes));
   }
 
-  Version3File file;
+  FixedOffsetFile file;
   std::optional<ArrivingChunks> chunks;  // with checksums
   std::atomic<bool> lost_pages = false;  // a channel ended before its pages were written
 };
@@ -123,7 +123,7 @@ class FixedOffsetStore final : public PageStore {
 
  private:
   void HashTheRest(Progress& progress, const Interrupt& interrupt) {
-    Version3File& file = shared_.file;
+    FixedOffsetFile& file = shared_.file;
     std::vector<WrittenBlock> blocks;
     for (std::size_t block = 0; block < file.present().size(); ++block) {
       blocks.push_back({file.places().Of(block, PageIndex{0}), &file.present()[block], file.chunk_hashes(block)});

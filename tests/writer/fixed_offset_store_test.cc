@@ -1,4 +1,4 @@
-#include "writer/version3_store.h"
+#include "writer/fixed_offset_store.h"
 
 #include <gtest/gtest.h>
 #include <sys/eventfd.h>
@@ -26,7 +26,7 @@ WriteTotals Complete(PageStore& store, NewFile& file, const GuestImage& guest) {
   return totals;
 }
 
-class Version3StoreTest : public testing::TestWithParam<IoWay> {
+class FixedOffsetStoreTest : public testing::TestWithParam<IoWay> {
  protected:
   void SetUp() override {
     if (const std::string reason = ReasonAgainst(GetParam(), directory_); !reason.empty()) GTEST_SKIP() << reason;
@@ -52,7 +52,7 @@ class Version3StoreTest : public testing::TestWithParam<IoWay> {
   std::string path_ = directory_.Path("vm.sav");
 };
 
-TEST_P(Version3StoreTest, WritesTheBytesOfTheWriterFromMemory) {
+TEST_P(FixedOffsetStoreTest, WritesTheBytesOfTheWriterFromMemory) {
   const SmallGuest guest;
   for (const std::size_t largest : {7U, 256U}) {
     Save(guest, ShuffledBatches(guest, largest, InBatch::kAscending, largest));
@@ -61,7 +61,7 @@ TEST_P(Version3StoreTest, WritesTheBytesOfTheWriterFromMemory) {
   }
 }
 
-TEST_P(Version3StoreTest, TakesPagesInAnyOrder) {
+TEST_P(FixedOffsetStoreTest, TakesPagesInAnyOrder) {
   const SmallGuest guest;
   for (const std::size_t largest : {3U, 256U}) {
     Save(guest, ShuffledBatches(guest, largest, InBatch::kAnyOrder, largest));
@@ -69,7 +69,7 @@ TEST_P(Version3StoreTest, TakesPagesInAnyOrder) {
   }
 }
 
-TEST_P(Version3StoreTest, TakesGuestsOfAwkwardSizes) {
+TEST_P(FixedOffsetStoreTest, TakesGuestsOfAwkwardSizes) {
   for (const std::uint64_t pages : {1U, 15U, 17U, 63U, 65U, 255U, 257U}) {
     const SmallGuest guest({{"pc.ram", pages}, {"x", 1}}, pages);
     Save(guest, ShuffledBatches(guest, 256, pages % 2 == 0 ? InBatch::kAnyOrder : InBatch::kAscending, pages));
@@ -77,7 +77,7 @@ TEST_P(Version3StoreTest, TakesGuestsOfAwkwardSizes) {
   }
 }
 
-TEST_P(Version3StoreTest, TellsTheTotals) {
+TEST_P(FixedOffsetStoreTest, TellsTheTotals) {
   const SmallGuest guest;
   const WriteTotals totals = Save(guest, ShuffledBatches(guest, 256, InBatch::kAscending, 1));
   EXPECT_EQ(totals.ram, guest.image().ram_length());
@@ -86,7 +86,7 @@ TEST_P(Version3StoreTest, TellsTheTotals) {
   EXPECT_EQ(totals.file_length, ByteCount{std::filesystem::file_size(path_)});
 }
 
-INSTANTIATE_TEST_SUITE_P(Ways, Version3StoreTest, kAllIoWays, IoWayName);
+INSTANTIATE_TEST_SUITE_P(Ways, FixedOffsetStoreTest, kAllIoWays, IoWayName);
 
 // One block of 40 pages, all zero until a test gives it some.
 class RepeatedPagesTest : public testing::Test {
