@@ -1,8 +1,6 @@
-// What a save image has around its stream: header, description, integrity table; and where the stream ends.
+// What a save image has in front of its stream: header, description, cookie; and where the stream ends.
 #include <algorithm>
 
-#include "format/bytes.h"
-#include "format/integrity_table.h"
 #include "format/page_hash.h"
 #include "format/qemu_stream.h"
 #include "format/save_header.h"
@@ -32,16 +30,29 @@ void TakeDescription(std::span<const std::byte> bytes) {
   Require(text.size() < bytes.size() && text.find('\0') == std::string::npos);
 }
 
-// With a checksum that is right: it is no obstacle to who damages a table on purpose.
-void TakeIntegrityTable(std::span<const std::byte> bytes) {
-  ByteWriter table;
-  table.Append(bytes);
-  table.AppendLittleEndian(Xxh3(bytes));
-  const std::vector<std::byte> sealed = table.Take();
-  IntegrityTable taken;
-  if (!Takes([&] { taken = DecodeIntegrityTable(sealed, kFile); })) return;
-  for (const HashedBlock& block : taken.blocks) Require(block.chunk_hashes.size() == ChunkCount(block.length));
-  Require(EncodeIntegrityTable(taken) == sealed);
+// The same again, with other texts: header and length stay, and what was put in is found.
+void ChangeTexts(std::span<const std::byte> before_stream, const SaveHeader& header) {
+  const std::string text(DescriptionRoom(before_stream, header), 'x');
+  const std::vector<std::byte> changed = WithDescription(before_stream, header, text);
+  Require(changed.size() == before_stream.size());
+  Require(DecodeDescription(std::span(changed).subspan(kSaveHeaderBytes), kFile) == text);
+  const SaveHeader again = DecodeSaveHeader(std::span(changed).first<kSaveHeaderBytes>(), kFile);
+  Require(again.version == header.version && again.data_length == header.data_length);
+  const auto cookie = FindCookie(before_stream, header);
+  const auto kept = FindCookie(changed, again);
+  Require(std::ranges::equal(cookie, kept));
+}
+
+// As a reader has it: as long as the header says.
+void TakeBeforeStream(std::span<const std::byte> bytes) {
+  if (bytes.size() <= kSaveHeaderBytes) return;
+  SaveHeader header;
+  if (!Takes([&] { header = DecodeSaveHeader(bytes.first<kSaveHeaderBytes>(), kFile); })) return;
+  const std::span<const std::byte> data = bytes.subspan(kSaveHeaderBytes);
+  if (header.data_length > data.size()) return;
+  const auto before_stream = bytes.first(kSaveHeaderBytes + header.data_length);
+  if (!Takes([&] { DecodeDescription(before_stream.subspan(kSaveHeaderBytes), kFile); })) return;
+  ChangeTexts(before_stream, header);
 }
 
 void TakeStreamEnd(std::span<const std::byte> bytes) {
@@ -62,7 +73,7 @@ int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
       vmsave::TakeDescription(input.bytes);
       break;
     case 2:
-      vmsave::TakeIntegrityTable(input.bytes);
+      vmsave::TakeBeforeStream(input.bytes);
       break;
     default:
       vmsave::TakeStreamEnd(input.bytes);
