@@ -90,29 +90,25 @@ ConvertOptions Options(const Image& image, TargetKind to) {
   return options;
 }
 
+// A stream goes into version 2 as it is, damaged or not.
+bool IsWhole(const Image& image) {
+  Progress progress;
+  return Succeeds([&] { VerifyAll(image, kRead, progress, Interrupt()); });
+}
+
 void ConvertTo(const Image& image, const ConvertOptions& options) {
   NewFile target(ScratchPath(), Replace::kYes, CacheUse::kPageCache);
   Progress progress;
   Convert(image, target, options, progress, Interrupt());
   target.Publish();
-  bool whole = false;
-  Succeeds([&] {
-    RequireWhole(ScratchPath(), image);
-    whole = true;
-  });
-  Require(whole);
+  if (IsWhole(image)) Require(Succeeds([&] { RequireWhole(ScratchPath(), image); }));
 }
 
 void ConvertItself(const Image& image) {
   const TargetKind to = image.kind() == ImageKind::kVersion3 ? TargetKind::kLibvirtSparse : TargetKind::kVersion3;
   Progress progress;
   ConvertInPlace(image.path(), Options(image, to), progress, Interrupt());
-  bool whole = false;
-  Succeeds([&] {
-    Check(Image(image.path()));
-    whole = true;
-  });
-  Require(whole);
+  Require(Succeeds([&] { Check(Image(image.path())); }));
 }
 
 void Extract(const Image& image) {
