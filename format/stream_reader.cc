@@ -374,6 +374,10 @@ std::vector<std::byte> ReadDeviceState(ByteSource& source) {
       throw Error(ErrorKind::kDamaged, fmt::format("cannot read {}", source.name()),
                   fmt::format("its device state is larger than {} MiB", kMaxDeviceStateBytes >> 20));
     }
+    // Never room for more than may come: the last doubling would be the largest allocation of all.
+    if (state.size() + got > state.capacity()) {
+      state.reserve(std::min<std::size_t>(std::max(state.size() + got, 2 * state.capacity()), kMaxDeviceStateBytes));
+    }
     state.insert(state.end(), piece.begin(), piece.begin() + static_cast<std::ptrdiff_t>(got));
   }
   return state;

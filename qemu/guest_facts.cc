@@ -14,9 +14,33 @@ namespace {
 constexpr std::string_view kMachineSuffix = "-machine";
 constexpr std::string_view kNoUuid = "00000000-0000-0000-0000-000000000000";
 
+using Json = QmpClient::Json;
+
+// `read` what QEMU has answered to `command`.
+template <class Read>
+auto Understand(const QmpClient& qmp, const Json& answer, std::string_view command, const Read& read) {
+  try {
+    return read(answer);
+  } catch (const Json::exception&) {
+    throw Error(ErrorKind::kFailed, fmt::format("cannot ask the guest at {} what it is", qmp.socket_path()),
+                fmt::format("QEMU's answer to {} is not understood", command));
+  }
+}
+
+template <class Value>
+Value QueryMember(QmpClient& qmp, const std::string& command, const char* member) {
+  return Understand(qmp, qmp.Execute(command), command,
+                    [member](const Json& answer) { return answer.at(member).get_ref<const Value&>(); });
+}
+
+std::string QueryName(QmpClient& qmp) {
+  return Understand(qmp, qmp.Execute("query-name"), "query-name",
+                    [](const Json& answer) { return answer.value("name", std::string("guest")); });
+}
+
 std::string QueryMachine(QmpClient& qmp) {
-  const QmpClient::Json type = qmp.Execute("qom-get", {{"path", "/machine"}, {"property", "type"}});
-  std::string name = type.get<std::string>();
+  std::string name = Understand(qmp, qmp.Execute("qom-get", {{"path", "/machine"}, {"property", "type"}}), "qom-get",
+                                [](const Json& answer) { return answer.get_ref<const std::string&>(); });
   if (name.ends_with(kMachineSuffix)) name.resize(name.size() - kMachineSuffix.size());
   return name;
 }
@@ -44,18 +68,18 @@ ByteCount MemoryElement(const pugi::xml_node& element) {
 }  // namespace
 
 std::string QueryStatus(QmpClient& qmp) {
-  return qmp.Execute("query-status").at("status").get<std::string>();
+  return QueryMember<std::string>(qmp, "query-status", "status");
 }
 
 GuestFacts QueryGuest(QmpClient& qmp) {
   GuestFacts guest;
-  guest.name = qmp.Execute("query-name").value("name", "guest");
-  guest.uuid = qmp.Execute("query-uuid").at("UUID").get<std::string>();
+  guest.name = QueryName(qmp);
+  guest.uuid = QueryMember<std::string>(qmp, "query-uuid", "UUID");
   if (guest.uuid == kNoUuid) guest.uuid.clear();
   guest.machine = QueryMachine(qmp);
-  guest.memory = ByteCount{qmp.Execute("query-memory-size-summary").at("base-memory").get<std::uint64_t>()};
+  guest.memory = ByteCount{QueryMember<std::uint64_t>(qmp, "query-memory-size-summary", "base-memory")};
   guest.vcpus = qmp.Execute("query-cpus-fast").size();
-  guest.kvm = qmp.Execute("query-kvm").at("enabled").get<bool>();
+  guest.kvm = QueryMember<bool>(qmp, "query-kvm", "enabled");
   guest.status = QueryStatus(qmp);
   return guest;
 }

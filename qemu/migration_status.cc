@@ -51,9 +51,9 @@ std::optional<std::string> Text(const Json& migration, const char* name, const c
 bool IsCleanedUp(QmpClient& qmp) {
   constexpr auto kUnseenCleaning = std::chrono::milliseconds(100);
   try {
-    const QmpClient::Json instances = qmp.Execute("query-yank");
-    return std::ranges::none_of(
-        instances, [](const QmpClient::Json& instance) { return instance.value("type", "") == "migration"; });
+    const Json instances = qmp.Execute("query-yank");
+    return std::ranges::none_of(instances,
+                                [](const Json& instance) { return StringMember(instance, "type") == "migration"; });
   } catch (const QmpError&) {
     std::this_thread::sleep_for(kUnseenCleaning);
     return true;

@@ -11,7 +11,7 @@ namespace {
 using Json = QmpClient::Json;
 
 // What the other end may make this process keep.
-constexpr std::size_t kMaxEventBytes = std::size_t{64} << 10;
+constexpr std::size_t kMaxEventBytes = std::size_t{16} << 10;
 constexpr std::size_t kMaxEvents = 1024;
 
 constexpr int kReconnectPauseMs = 20;

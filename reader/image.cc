@@ -16,6 +16,10 @@ namespace {
 
 constexpr std::uint64_t kMaxTableBytesBesidesHashes = 2 << 20;  // ranges, names and lengths of as many blocks as can be
 
+// An absent page takes no byte in a sequential stream, but a bit of memory in whoever reads it, and more in whoever
+// converts it. Guests that leave out most of their pages (virtio-mem, free page hints) stay far below this.
+constexpr std::uint64_t kMaxRamPerStreamByte = 1 << 20;
+
 struct FileExtent {
   FileOffset offset;
   ByteCount length;
@@ -97,7 +101,7 @@ void Image::ReadStream() {
   if (!header_) kind_ = mapped ? ImageKind::kBareMappedRam : ImageKind::kBareStream;
   if (mapped != has_fixed_offsets()) Refuse("its header and its stream disagree about where its pages are");
   RefuseStreamWithoutRam();
-  if (!mapped) return;
+  if (!mapped) return RefuseRamBeyondStream();
   const FileOffset device_state_start = source.position();
   device_state_ = ReadDeviceState(source);
   // Version 3 says where its stream ends; behind another's, bytes may follow that are not QEMU's.
@@ -114,10 +118,19 @@ void Image::ReadCompressedHead() {
   contents_ = ReadStreamHead(source);
   if (contents_.has_mapped_ram()) Refuse("fixed offsets cannot be compressed, but its stream has them");
   RefuseStreamWithoutRam();
+  RefuseRamBeyondStream();
 }
 
 void Image::RefuseStreamWithoutRam() const {
   if (contents_.HasCapability(kIgnoreSharedCapability)) Refuse("it was saved with x-ignore-shared: it holds no RAM");
+}
+
+void Image::RefuseRamBeyondStream() const {
+  ByteCount ram;
+  for (const StreamBlock& block : contents_.blocks) ram += block.length;
+  const ByteCount stream = stream_end_ - stream_start_;
+  if (ram.value() / kMaxRamPerStreamByte <= stream.value()) return;
+  Refuse(fmt::format("{} bytes of RAM are more than a stream of {} bytes can be of", ram.value(), stream.value()));
 }
 
 void Image::CheckPagesLieInFile() const {

@@ -77,6 +77,7 @@ class Image {
   void ReadStream();
   void ReadCompressedHead();
   void RefuseStreamWithoutRam() const;
+  void RefuseRamBeyondStream() const;
   void CheckPagesLieInFile() const;
   void CheckTableMatchesBlocks() const;
   [[noreturn]] void Refuse(std::string_view why, std::string_view advice = "") const;

@@ -1,9 +1,13 @@
 #include "cli/configuration.h"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
+#include <array>
 #include <fstream>
 
+#include "io/file_descriptor.h"
 #include "tests/scratch_directory.h"
 
 namespace vmsave {
@@ -60,6 +64,41 @@ TEST_F(ConfigurationTest, BadValuesAreRefusedWithTheirLine) {
 
 TEST_F(ConfigurationTest, WhatIsNoConfigurationIsRefusedWithItsLine) {
   ExpectRefused("parallel = 4\nparallel ==\n", "2", "");
+}
+
+// A file that includes itself twice makes 2^10 readings of 11 lines.
+TEST_F(ConfigurationTest, OtherFilesAreNotIncluded) {
+  ExpectRefused("parallel = 4\n @include \"other.conf\"\n", "2", "@include");
+  ExpectRefused("@include \"" + scratch_.Path("vmsave.conf") + "\"\n", "1", "@include");
+}
+
+TEST_F(ConfigurationTest, WhatIsNoTextIsRefused) {
+  const auto expect_failed = [&](const std::string& text, const std::string& why) {
+    try {
+      Read(text);
+      ADD_FAILURE() << "taken";
+    } catch (const Error& error) {
+      EXPECT_NE(std::string(error.what()).find(why), std::string::npos) << error.what();
+    }
+  };
+  expect_failed(std::string("parallel = 4\n\0", 14), "NUL");
+  expect_failed(std::string(100'000, ' '), "longer than");
+}
+
+TEST_F(ConfigurationTest, FileWithoutEndIsRefused) {
+  EXPECT_THROW(ReadConfiguration("/dev/zero"), Error);
+}
+
+TEST_F(ConfigurationTest, IsReadFromAPipe) {
+  std::array<int, 2> ends{};
+  ASSERT_EQ(::pipe2(ends.data(), O_CLOEXEC), 0);
+  const FileDescriptor out(ends[0], "pipe");
+  constexpr std::string_view kText = "parallel = 4\n";
+  {
+    const FileDescriptor in(ends[1], "pipe");
+    ASSERT_EQ(::write(in.number(), kText.data(), kText.size()), static_cast<ssize_t>(kText.size()));
+  }
+  EXPECT_EQ(ReadConfiguration("/proc/self/fd/" + std::to_string(out.number())).parallel, 4U);
 }
 
 TEST_F(ConfigurationTest, NamedFileMustBeThere) {

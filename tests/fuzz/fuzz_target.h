@@ -31,6 +31,17 @@ bool Takes(Decode&& decode) {
   }
 }
 
+// Whether `work` ends without an Error, of whatever kind. Any other exception is a finding.
+template <class Work>
+bool Succeeds(Work&& work) {
+  try {
+    std::forward<Work>(work)();
+    return true;
+  } catch (const Error&) {
+    return false;
+  }
+}
+
 // The first byte of an input chooses what the others are taken for.
 struct FuzzInput {
   FuzzInput(const std::uint8_t* data, std::size_t size)

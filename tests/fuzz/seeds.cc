@@ -1,36 +1,19 @@
-// Writes what each fuzz target starts from: the golden bytes of the unit tests, and small streams of our own making.
-// Usage: fuzz_seeds DIRECTORY
+// Writes what each fuzz target starts from: the golden bytes of the unit tests, small streams and images of our own
+// making, and the images that are named.
+// Usage: fuzz_seeds DIRECTORY [IMAGE...]
 #include <array>
 #include <exception>
-#include <filesystem>
-#include <fstream>
 #include <iostream>
 
 #include "format/mapped_ram.h"
 #include "format/multifd_packet.h"
+#include "format/save_header.h"
 #include "tests/format/golden.h"
+#include "tests/fuzz/image_seeds.h"
+#include "tests/fuzz/seed_directory.h"
 
 namespace vmsave {
 namespace {
-
-// The seeds of one target.
-class SeedDirectory {
- public:
-  SeedDirectory(const std::filesystem::path& parent, const std::string& target) : path_(parent / target) {
-    std::filesystem::create_directories(path_);
-  }
-
-  // `choice`: the input's first byte.
-  void Add(const std::string& name, char choice, std::span<const std::byte> bytes) const {
-    std::ofstream file(path_ / name, std::ios::binary);
-    file.put(choice);
-    file.write(reinterpret_cast<const char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
-    if (!file.flush()) throw std::runtime_error("cannot write " + (path_ / name).string());
-  }
-
- private:
-  std::filesystem::path path_;
-};
 
 void AddPackets(const SeedDirectory& seeds) {
   std::array<std::byte, kMultifdPacketBytes> bytes{};
@@ -104,28 +87,124 @@ void AddStreams(const SeedDirectory& seeds) {
   }
 }
 
-void AddImageParts(const SeedDirectory& seeds) {
+void AddHeaders(const SeedDirectory& seeds) {
   seeds.Add("header2", 0, Hex(golden::kHeaderV2));
   seeds.Add("header3", 0, Hex(golden::kHeaderV3));
   seeds.Add("description", 1, Join({ToBytes(golden::kDescription), Bytes(10)}));
-  const Bytes table = Hex(golden::kIntegrityTable);
-  seeds.Add("table", 2, std::span(table).first(table.size() - 8));
+  SaveHeader header =
+      DecodeSaveHeader(std::span<const std::byte>(Hex(golden::kHeaderV3)).first<kSaveHeaderBytes>(), "");
+  header.data_length = 40;
+  header.cookie_offset = 12;
+  Bytes before_stream = Join({EncodeSaveHeader(header), ToBytes(golden::kDescription), Bytes(31)});
+  Place(before_stream, kSaveHeaderBytes + 12, ToBytes("<cookie/>"));
+  seeds.Add("cookie", 2, before_stream);
   seeds.Add("end", 3, Hex(golden::kDeviceState));
+}
+
+void AddTables(const SeedDirectory& seeds) {
+  const Bytes table = Hex(golden::kIntegrityTable);
+  seeds.Add("open", 0, std::span(table).first(table.size() - 8));
+  seeds.Add("sealed", 1, table);
+}
+
+void AddBlockLists(const SeedDirectory& seeds) {
+  ByteWriter header;
+  AppendMappedRamHeader(header, {FileOffset{4096}, FileOffset{8192}});
+  seeds.Add("header", 0, header.Take());
+  seeds.Add("bitmap", 1, Hex(golden::kBitmap));
+  ByteWriter list;
+  list.AppendLittleEndian(std::uint64_t{8192} << 8 | 1);
+  list.AppendLittleEndian(std::uint64_t{8192});
+  AppendMappedRamHeader(list, {FileOffset{200}, FileOffset{4096}});
+  list.AppendZeros(20000);
+  const Bytes bytes = list.Take();
+  seeds.Add("file", 2, bytes);
+  seeds.Add("socket", 3, bytes);
+}
+
+void AddQmpMessages(const SeedDirectory& seeds) {
+  const auto add = [&](const std::string& name, char choice, std::string_view text) {
+    seeds.Add(name, choice, AsBytes(text));
+  };
+  add("greeting", 0,
+      R"({"QMP": {"version": {"qemu": {"micro": 22, "minor": 2, "major": 7}, "package": "x"}, "capabilities": []}})");
+  add("event", 0, R"({"timestamp": {"seconds": 1700000000, "microseconds": 999999}, "event": "STOP"})");
+  add("error", 0, R"({"id": 1, "error": {"class": "GenericError", "desc": "no"}})");
+  add("printable", 1, "a\tb\x7f\xff");
+  add("tree", 2,
+      "FlatView #0\n AS \"memory\", root: system\n Root memory region: system\n"
+      "  0000000000000000-00000000000bffff (prio 0, ram): pc.ram KVM\n"
+      "  0000000100000000-000000017fffffff (prio 0, nv-ram): pc.ram @0000000080000000 KVM\n");
+  add("address", 3, "Host virtual address for 0x0 (pc.ram) is 0x7f0000000000\r\n");
+}
+
+constexpr std::string_view kWelcome =
+    R"({"QMP": {"version": {"qemu": {"micro": 22, "minor": 2, "major": 7}, "package": "x"}, "capabilities": []}})"
+    "\n"
+    R"({"return": {}, "id": @})"
+    "\n";
+
+std::string Reply(std::string_view value) {
+  return R"({"return": )" + std::string(value) + ", \"id\": @}\n";
+}
+
+// As QEMU 10.0 answers.
+void AddQmpTalks(const SeedDirectory& seeds) {
+  const auto add = [&](const std::string& name, char what, const std::string& replies) {
+    seeds.Add(name, what, AsBytes(std::string(kWelcome) + replies));
+  };
+  const std::string migration = Reply(
+      R"({"status": "active", "downtime": 3, "total-time": 20, "ram": {"total": 8192, "remaining": 4096}, "error-desc": "x"})");
+  add("migration", 0, migration + Reply(R"({"status": "completed"})"));
+  add("failed", 0, R"({"error": {"class": "GenericError", "desc": "no"}, "id": @})" + std::string("\n"));
+  add("guest", 1,
+      Reply(R"({"name": "demo"})") + Reply(R"({"UUID": "00000000-0000-0000-0000-000000000000"})") +
+          Reply(R"("pc-i440fx-10.0-machine")") + Reply(R"({"base-memory": 134217728, "plugged-memory": 0})") +
+          Reply(R"([{"cpu-index": 0}])") + Reply(R"({"enabled": false, "present": true})") +
+          Reply(R"({"status": "running", "running": true})"));
+  const std::string backends = Reply(R"([{"id": "pc.ram", "size": 4096, "share": true}])") +
+                               Reply(R"("memory-backend-file")") + Reply("true") + Reply(R"("/dev/shm/vm1")");
+  add("backends", 2, backends);
+  add("gone", 3, Reply(R"({"status": "completed"})") + Reply(R"([{"type": "migration"}, {"type": "chardev"}])"));
+  add("text", 4, Reply(R"("FlatView #0\r\n AS \"memory\", root: system\r\n")"));
+  add("events", 5,
+      R"({"timestamp": {"seconds": 17, "microseconds": 9}, "event": "RESUME"})"
+      "\n"
+      R"({"timestamp": {"seconds": 18, "microseconds": 9}, "event": "STOP"})"
+      "\n");
+  add("mapped", 6,
+      backends + Reply(R"("FlatView #0\r\n AS \"memory\", root: system\r\n  0000-0fff (prio 0, ram): pc.ram\r\n")") +
+          Reply(R"("Host virtual address for 0x0 (pc.ram) is 0x7f0000000000\r\n")"));
+  add("closed", 7, migration);
+}
+
+void AddConfigurations(const SeedDirectory& seeds) {
+  seeds.AddText("all",
+                "# a comment\nsave_image_version = 3\nparallel = 4;\nbypass_cache = true\nio_engine = \"uring\"\n");
+  seeds.AddText("types", "a = 0x1F; b = 1.5e3, c = 10L; d = [1, 2]; e = ( { f = \"g\" \"h\\x20\" } ) /* i */ // j\n");
+  seeds.AddText("include", "@include \"/nowhere\"\n");
 }
 
 }  // namespace
 }  // namespace vmsave
 
 int main(int count, char** arguments) {
-  if (count != 2) {
-    std::cerr << "Usage: fuzz_seeds DIRECTORY\n";
+  if (count < 2) {
+    std::cerr << "Usage: fuzz_seeds DIRECTORY [IMAGE...]\n";
     return 2;
   }
   try {
     const std::filesystem::path parent = arguments[1];
     vmsave::AddPackets({parent, "multifd_packets"});
     vmsave::AddStreams({parent, "stream_reader"});
-    vmsave::AddImageParts({parent, "save_image"});
+    vmsave::AddHeaders({parent, "save_header"});
+    vmsave::AddTables({parent, "integrity_table"});
+    vmsave::AddBlockLists({parent, "mapped_ram"});
+    vmsave::AddQmpMessages({parent, "qmp_messages"});
+    vmsave::AddQmpTalks({parent, "qmp_client"});
+    vmsave::AddConfigurations({parent, "configuration"});
+    vmsave::AddOwnImages(parent);
+    for (int i = 2; i < count; ++i) vmsave::AddRealImage(parent, arguments[i]);
   } catch (const std::exception& error) {
     std::cerr << "fuzz_seeds: " << error.what() << '\n';
     return 1;

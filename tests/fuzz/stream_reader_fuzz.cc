@@ -1,52 +1,13 @@
 // QEMU's stream up to the device state and behind it, from a file and from a socket.
-#include <algorithm>
 #include <array>
 #include <optional>
 
 #include "format/stream_reader.h"
 #include "tests/fuzz/fuzz_target.h"
+#include "tests/fuzz/span_source.h"
 
 namespace vmsave {
 namespace {
-
-class FuzzSource : public ByteSource {
- public:
-  // A file skips for nothing, also past its end; a socket brings few bytes at a time.
-  enum class Kind { kFile, kSocket };
-
-  FuzzSource(std::span<const std::byte> bytes, Kind kind) : bytes_(bytes), kind_(kind) {}
-
-  std::size_t ReadSome(std::span<std::byte> out) override {
-    if (position_ >= bytes_.size()) return 0;
-    const std::size_t most = kind_ == Kind::kSocket ? kSocketPiece : out.size();
-    const auto rest = bytes_.subspan(position_);
-    const auto piece = rest.first(std::min({out.size(), most, rest.size()}));
-    std::ranges::copy(piece, out.begin());
-    position_ += piece.size();
-    return piece.size();
-  }
-  FileOffset position() const override { return FileOffset{position_}; }
-  void SkipTo(FileOffset target) override {
-    Require(target.value() >= position_);
-    if (kind_ == Kind::kSocket) {
-      ByteSource::SkipTo(target);
-    } else {
-      position_ = target.value();
-    }
-  }
-  void StepBack() override {
-    Require(position_ > 0);
-    --position_;
-  }
-  std::string_view name() const override { return "fuzz"; }
-
- private:
-  static constexpr std::size_t kSocketPiece = 3;
-
-  std::span<const std::byte> bytes_;
-  Kind kind_;
-  std::uint64_t position_ = 0;
-};
 
 // Believes nothing of what it is promised.
 class CheckingSink : public PageSink {
@@ -77,8 +38,8 @@ class CheckingSink : public PageSink {
   std::array<std::byte, kPageBytes> page_{};
 };
 
-void ReadStream(std::span<const std::byte> bytes, FuzzSource::Kind kind, const StreamDialect& dialect) {
-  FuzzSource whole(bytes, kind);
+void ReadStream(std::span<const std::byte> bytes, SpanSource::Kind kind, const StreamDialect& dialect) {
+  SpanSource whole(bytes, kind);
   CheckingSink sink;
   StreamContents contents;
   const bool taken = Takes([&] { contents = ReadStreamUpToDevices(whole, sink, dialect); });
@@ -89,7 +50,7 @@ void ReadStream(std::span<const std::byte> bytes, FuzzSource::Kind kind, const S
     Require(devices.value() > bytes.size() || state.size() == bytes.size() - devices.value());
   }
   if (dialect.tells_ignored_blocks) return;  // only from QEMU itself
-  FuzzSource head(bytes, kind);
+  SpanSource head(bytes, kind);
   StreamContents known;
   if (Takes([&] { known = ReadStreamHead(head); }) && taken) Require(known.blocks.size() == contents.blocks.size());
 }
@@ -99,7 +60,7 @@ void ReadStream(std::span<const std::byte> bytes, FuzzSource::Kind kind, const S
 
 int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   const vmsave::FuzzInput input(data, size);
-  const auto kind = (input.choice & 1) == 0 ? vmsave::FuzzSource::Kind::kFile : vmsave::FuzzSource::Kind::kSocket;
+  const auto kind = (input.choice & 1) == 0 ? vmsave::SpanSource::Kind::kFile : vmsave::SpanSource::Kind::kSocket;
   vmsave::ReadStream(input.bytes, kind, {.tells_ignored_blocks = (input.choice & 2) != 0});
   return 0;
 }

@@ -182,6 +182,25 @@ TEST_F(QmpClientTest, KeepsTheNewestEventsOfAFlood) {
   EXPECT_EQ(events.back()["event"], "E2999");
 }
 
+// As many of them as are kept would take gigabytes once they are parsed.
+TEST_F(QmpClientTest, RefusesAnEventLargerThanAnyOfQemus) {
+  const ScriptedPeer peer([](Connection& c) {
+    c.Welcome();
+    const auto request = c.Hear();
+    std::string values = "{}";
+    for (int i = 0; i < 7000; ++i) values += ",{}";
+    c.Say(fmt::format("{{\"event\": \"STOP\", \"data\": [{}]}}\n", values));
+    c.Say(Connection::Answer(request));
+  });
+  QmpClient client(peer.path(), never_, kTestPatience);
+  try {
+    client.Execute("anything");
+    ADD_FAILURE() << "taken";
+  } catch (const Error& error) {
+    EXPECT_NE(std::string(error.what()).find("an event of more than"), std::string::npos) << error.what();
+  }
+}
+
 TEST_F(QmpClientTest, WaitsForAnEvent) {
   const ScriptedPeer peer([](Connection& c) {
     c.Welcome();

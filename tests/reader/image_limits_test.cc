@@ -1,0 +1,67 @@
+// Small files that claim to be large: refused before anything is made as large as they say.
+#include <gtest/gtest.h>
+
+#include <array>
+
+#include "format/qemu_stream.h"
+#include "tests/format/golden.h"
+#include "tests/reader/image_copies.h"
+#include "tests/scratch_directory.h"
+
+namespace vmsave {
+namespace {
+
+class ImageLimitsTest : public testing::Test {
+ protected:
+  // A stream without a page.
+  static Bytes StreamOf(ByteCount ram) {
+    const StreamFrame frame{"pc-i440fx-10.0", 2, false};
+    ByteWriter stream;
+    AppendLegacyHead(stream, frame, std::array{BlockShape{"pc.ram", ram}});
+    AppendLegacyTail(stream, frame, Hex(golden::kDeviceState));
+    return stream.Take();
+  }
+
+  std::string Write(std::span<const std::byte> bytes) const {
+    WriteWholeFile(path_, bytes);
+    return path_;
+  }
+
+  std::string WriteVersion2(std::span<const std::byte> stream) const {
+    return Write(Join({Hex(golden::kHeaderV2), golden::Data(), stream}));
+  }
+
+  ScratchDirectory directory_;
+  std::string path_ = directory_.Path("vm.sav");
+};
+
+constexpr ByteCount kMuchRam{std::uint64_t{1} << 46};
+
+TEST_F(ImageLimitsTest, RefusesAStreamOfMoreRamThanItsBytesCanStandFor) {
+  ExpectDamaged([&] { Image(Write(StreamOf(kMuchRam))); }, "bytes of RAM are more than");
+  ExpectDamaged([&] { Image(WriteVersion2(StreamOf(kMuchRam))); }, "bytes of RAM are more than");
+}
+
+TEST_F(ImageLimitsTest, RefusesACompressedStreamOfMoreRamThanItsBytesCanStandFor) {
+  WriteVersion2(StreamOf(ByteCount{std::uint64_t{64} << 20}));
+  Compress(path_, BodyFormat::kGzip);
+  Image{path_};
+  const Bytes head = ReadWholeFile(path_);
+  ByteWriter image;
+  image.Append(std::span(head).first(golden::kStreamStart));
+  const auto compressor =
+      MakeCompressor(BodyFormat::kGzip, 1, [&](std::span<const std::byte> bytes) { image.Append(bytes); });
+  compressor->Write(StreamOf(kMuchRam));
+  compressor->Finish();
+  ExpectDamaged([&] { Image(Write(image.Take())); }, "bytes of RAM are more than");
+}
+
+// As with virtio-mem, which leaves out what is not plugged.
+TEST_F(ImageLimitsTest, TakesAStreamThatLeavesOutMostOfItsRam) {
+  const ByteCount ram{std::uint64_t{128} << 20};
+
+  EXPECT_EQ(Image(WriteVersion2(StreamOf(ram))).contents().blocks.front().length, ram);
+}
+
+}  // namespace
+}  // namespace vmsave
