@@ -1,6 +1,7 @@
 #include "cli/program.h"
 
 #include <fmt/format.h>
+#include <sys/prctl.h>
 
 #include <algorithm>
 #include <thread>
@@ -30,6 +31,11 @@ unsigned DefaultChannels() {
   return std::clamp(std::thread::hardware_concurrency(), 1U, kMostDefaultChannels);
 }
 
+// A guest's memory is mapped here, or in our buffers: no core dump, and no other process of this user may look.
+void KeepMemoryToOurselves() {
+  ::prctl(PR_SET_DUMPABLE, 0);
+}
+
 std::optional<EngineKind> WantedEngine(const std::string& name) {
   if (name == "uring") return EngineKind::kUring;
   if (name == "sync") return EngineKind::kSync;
@@ -39,6 +45,7 @@ std::optional<EngineKind> WantedEngine(const std::string& name) {
 }  // namespace
 
 int RunProgram(const std::string& program, const std::function<int()>& body) {
+  KeepMemoryToOurselves();
   try {
     return body();
   } catch (const UsageError& error) {

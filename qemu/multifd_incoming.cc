@@ -41,11 +41,12 @@ SyncAt MultifdSyncAt(const QemuVersion& version) {
   return knows_flush ? SyncAt::kFlush : SyncAt::kEverySection;
 }
 
-MultifdIncoming::MultifdIncoming(QmpClient& qmp, unsigned channels, const Interrupt& interrupt)
+MultifdIncoming::MultifdIncoming(QmpClient& qmp, unsigned channels, const Interrupt& interrupt,
+                                 const QemuDirectory::Announce& announce)
     : qmp_(qmp),
       channels_(channels),
       interrupt_(interrupt),
-      directory_(qmp),
+      directory_(qmp, announce),
       socket_path_(directory_.Path(kSocketName)) {
   directory_.LetQemuIn();
 }

@@ -8,8 +8,6 @@
 #include <fstream>
 #include <system_error>
 
-#include "qemu/save_guard.h"
-
 namespace vmsave {
 namespace {
 
@@ -38,10 +36,10 @@ std::string WhyNotSeen(pid_t qemu, const std::string& path) {
 
 }  // namespace
 
-QemuDirectory::QemuDirectory(const QmpClient& qmp, SaveGuard* guard)
+QemuDirectory::QemuDirectory(const QmpClient& qmp, const Announce& announce)
     : qemu_(OtherUser(qmp.peer_pid())),
       directory_(qemu_ ? PrivateDirectory::Reach::kAnyUser : PrivateDirectory::Reach::kOwnUser) {
-  if (guard != nullptr) guard->NoteDirectory(directory_.path());
+  if (announce) announce(directory_.path());
   const std::string why_not = WhyNotSeen(qmp.peer_pid(), directory_.path());
   if (!why_not.empty()) throw Error(ErrorKind::kFailed, kCannotShare, why_not);
 }

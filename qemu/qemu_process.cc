@@ -222,7 +222,10 @@ QemuProcess::QemuProcess(const std::vector<std::string>& command, const Interrup
   std::vector<std::string> whole = command;
   const std::string qmp = fmt::format("unix:{},server=on,wait=off", DoubleCommas(socket_path_));
   whole.insert(whole.end(), {"-incoming", "defer", "-S", "-qmp", qmp});
-  if (guard_ != nullptr) guard_->NoteDirectory(directory_.path(), qmp);
+  if (guard_ != nullptr) {
+    guard_->NoteDirectory(directory_.path());
+    guard_->NoteArgument(qmp);
+  }
   pid_ = StartProgram(std::move(whole), session, [this](pid_t pid) {
     if (guard_ != nullptr) guard_->NoteProcess(pid);
   });

@@ -53,7 +53,8 @@ class Restore {
     const GuestFacts guest = QueryGuest(qmp_);
     CheckQemuFits(image_, qmp_, guest);
     guest_uuid_ = guest.uuid;
-    choice_ = ChooseWay(qmp_, image_, wish_, interrupt_);
+    choice_ = ChooseWay(qmp_, image_, wish_, interrupt_,
+                        guard_ == nullptr ? QemuDirectory::Announce() : guard_->AnnounceDirectory());
     summary_.way = choice_.way;
     summary_.why_not_faster = choice_.why_not_faster;
     LoadOrTellThatQemuEnded();

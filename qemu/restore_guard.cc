@@ -30,7 +30,7 @@ constexpr std::chrono::seconds kGraceForAll{60};
 constexpr auto kPoll = std::chrono::milliseconds(20);
 
 std::string Encode(const RestoreRecord& record) {
-  const Json json{{"directory", record.directory},
+  const Json json{{"directories", record.directories},
                   {"qmp_socket", record.qmp_socket},
                   {"argument", record.argument},
                   {"run", record.run ? Json(*record.run) : Json()},
@@ -41,7 +41,7 @@ std::string Encode(const RestoreRecord& record) {
 RestoreRecord Decode(const std::string& text) {
   const Json json = Json::parse(text);
   RestoreRecord record;
-  json.at("directory").get_to(record.directory);
+  json.at("directories").get_to(record.directories);
   json.at("qmp_socket").get_to(record.qmp_socket);
   json.at("argument").get_to(record.argument);
   if (!json.at("run").is_null()) record.run = json.at("run").get<bool>();
@@ -95,7 +95,7 @@ class RestoreUndo {
   void Run() {
     if (!record_.released)
       Tell("vmrestore: killed in the middle of a restore; " + (record_.run ? Finish() : EndQemu()));
-    if (!record_.directory.empty()) RemovePrivateDirectory(record_.directory);
+    for (const std::string& path : record_.directories) RemovePrivateDirectory(path);
   }
 
  private:
@@ -147,8 +147,16 @@ void RestoreGuard::Tell() {
   process_.Record(Encode(record_));
 }
 
-void RestoreGuard::NoteDirectory(const std::string& path, const std::string& argument) {
-  record_.directory = path;
+QemuDirectory::Announce RestoreGuard::AnnounceDirectory() {
+  return [this](const std::string& path) { NoteDirectory(path); };
+}
+
+void RestoreGuard::NoteDirectory(const std::string& path) {
+  record_.directories.push_back(path);
+  Tell();
+}
+
+void RestoreGuard::NoteArgument(const std::string& argument) {
   record_.argument = argument;
   Tell();
 }

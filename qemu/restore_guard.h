@@ -5,15 +5,16 @@
 
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "io/guard_process.h"
-#include "qemu/qmp_client.h"
+#include "qemu/qemu_directory.h"
 
 namespace vmsave {
 
 // How far a restore is.
 struct RestoreRecord {
-  std::string directory;  // of QEMU's QMP socket
+  std::vector<std::string> directories;  // with sockets
   std::string qmp_socket;
   std::string argument;     // in the command line of QEMU alone
   std::optional<bool> run;  // the guest is loaded: whether it is to run
@@ -27,8 +28,11 @@ class RestoreGuard {
   // Forks, as GuardProcess does. REQUIRES: no other thread has been started.
   RestoreGuard();
 
-  // `argument`: every process that has it in its command line is QEMU, or has started it.
-  void NoteDirectory(const std::string& path, const std::string& argument);
+  // For QemuDirectory.
+  QemuDirectory::Announce AnnounceDirectory();
+  void NoteDirectory(const std::string& path);
+  // Every process that has `argument` in its command line is QEMU, or has started it.
+  void NoteArgument(const std::string& argument);
   // One that will have it there in a moment.
   void NoteProcess(pid_t process);
   void NoteLoaded(const QmpClient& qmp, bool run);

@@ -29,8 +29,14 @@ std::string WhyNever(RestoreWay way, const Image& image) {
 
 class Chooser {
  public:
-  Chooser(QmpClient& qmp, const Image& image, const RestoreWish& wish, const Interrupt& interrupt)
-      : qmp_(qmp), image_(image), wish_(wish), interrupt_(interrupt), backends_(QueryMemoryBackends(qmp)) {}
+  Chooser(QmpClient& qmp, const Image& image, const RestoreWish& wish, const Interrupt& interrupt,
+          const QemuDirectory::Announce& announce)
+      : qmp_(qmp),
+        image_(image),
+        wish_(wish),
+        interrupt_(interrupt),
+        announce_(announce),
+        backends_(QueryMemoryBackends(qmp)) {}
 
   WayChoice Choose() {
     RefuseMemoryInUse(qmp_, backends_);
@@ -104,7 +110,7 @@ class Chooser {
     if (!wish_.way && channels == 1) return "there is one channel only";
     if (std::string why = WhyNoMultifd(qmp_); !why.empty()) return why;
     try {
-      choice_.multifd = std::make_unique<MultifdIncoming>(qmp_, channels, interrupt_);
+      choice_.multifd = std::make_unique<MultifdIncoming>(qmp_, channels, interrupt_, announce_);
       choice_.zero_blocks = ZeroBlocks();
       return "";
     } catch (const Error& error) {
@@ -128,6 +134,7 @@ class Chooser {
   const Image& image_;
   const RestoreWish& wish_;
   const Interrupt& interrupt_;
+  const QemuDirectory::Announce& announce_;
   std::vector<MemoryBackend> backends_;
   WayChoice choice_;
 };
@@ -159,8 +166,9 @@ void CheckWish(const Image& image, const RestoreWish& wish) {
   if (const std::string why = WhyNever(*wish.way, image); !why.empty()) RefuseWish(image, *wish.way, why);
 }
 
-WayChoice ChooseWay(QmpClient& qmp, const Image& image, const RestoreWish& wish, const Interrupt& interrupt) {
-  return Chooser(qmp, image, wish, interrupt).Choose();
+WayChoice ChooseWay(QmpClient& qmp, const Image& image, const RestoreWish& wish, const Interrupt& interrupt,
+                    const QemuDirectory::Announce& announce) {
+  return Chooser(qmp, image, wish, interrupt, announce).Choose();
 }
 
 }  // namespace vmsave

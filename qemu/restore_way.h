@@ -51,8 +51,9 @@ void CheckWish(const Image& image, const RestoreWish& wish);
 // Whether a backend's memory may hold anything from before: its file does. True where that cannot be looked at.
 bool MayHoldData(const MemoryBackend& backend);
 
-// Nothing of QEMU is changed. REQUIRES: CheckWish has passed. Throws Error{kFailed} where what was wished for does not
-// work here.
-WayChoice ChooseWay(QmpClient& qmp, const Image& image, const RestoreWish& wish, const Interrupt& interrupt);
+// Nothing of QEMU is changed. `announce` is told of a directory for its sockets. REQUIRES: CheckWish has passed. Throws
+// Error{kFailed} where what was wished for does not work here.
+WayChoice ChooseWay(QmpClient& qmp, const Image& image, const RestoreWish& wish, const Interrupt& interrupt,
+                    const QemuDirectory::Announce& announce = {});
 
 }  // namespace vmsave

@@ -65,8 +65,8 @@ void SaveGuard::NoteDescriptors(const std::string& mark) {
   Note([&](SaveRecord& record) { record.descriptors = mark; });
 }
 
-void SaveGuard::NoteDirectory(const std::string& path) {
-  Note([&](SaveRecord& record) { record.directories.push_back(path); });
+QemuDirectory::Announce SaveGuard::AnnounceDirectory() {
+  return [this](const std::string& path) { Note([&](SaveRecord& record) { record.directories.push_back(path); }); };
 }
 
 void SaveGuard::HoldSocket(const FileDescriptor& socket) {

@@ -6,6 +6,7 @@
 
 #include "io/guard_process.h"
 #include "io/new_file.h"
+#include "qemu/qemu_directory.h"
 #include "qemu/save_record.h"
 
 namespace vmsave {
@@ -23,6 +24,8 @@ class SaveGuard {
 
   // For NewFile.
   NewFile::Announce AnnounceFile(const std::string& path);
+  // For QemuDirectory.
+  QemuDirectory::Announce AnnounceDirectory();
   // The file is about to get its name.
   void NotePublishing(const NewFile& file);
 
@@ -30,7 +33,6 @@ class SaveGuard {
   void NoteSettings(const OldMigrationSettings& old);
   void NoteMigration(const std::optional<MigrationKind>& kind);
   void NoteDescriptors(const std::string& mark);
-  void NoteDirectory(const std::string& path);
 
   // A connection that QEMU sends over, or asks for: QEMU is not to lose it when this process ends. Whoever closes it
   // has to shut it down first: the guard keeps a duplicate until the migration is noted to have ended.

@@ -8,10 +8,16 @@
 
 namespace vmsave {
 
-// `command` with one fault: that of `what` at its call `number`, from 1.
+// `command` with one fault: that of `what` at its call `number`, from 1. Its sockets go into a directory of
+// `temporary_directory`.
 inline std::vector<std::string> WithFault(const std::string& what, unsigned number,
+                                          const std::string& temporary_directory,
                                           const std::vector<std::string>& command) {
-  std::vector<std::string> whole{"env", std::string("LD_PRELOAD=") + FAULTS_LIBRARY,
+  std::vector<std::string> whole{"env",
+                                 "-u",
+                                 "XDG_RUNTIME_DIR",
+                                 "TMPDIR=" + temporary_directory,
+                                 std::string("LD_PRELOAD=") + FAULTS_LIBRARY,
                                  "VMSAVE_FAULT=" + what + ":" + std::to_string(number)};
   whole.insert(whole.end(), command.begin(), command.end());
   return whole;

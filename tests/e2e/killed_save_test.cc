@@ -63,10 +63,11 @@ class KilledSaveTest : public EndToEndTest, public testing::WithParamInterface<W
   }
 
   Outcome SaveKilledAt(const std::string& what, unsigned step, const std::string& after) const {
-    return RunToEndOfGuard(WithFault(what, step, Command(after)), ImagePath());
+    return RunToEndOfGuard(WithFault(what, step, sockets_.path(), Command(after)), ImagePath());
   }
 
   void ExpectGuestAsBefore() const {
+    EXPECT_TRUE(std::filesystem::is_empty(sockets_.path()));
     EXPECT_EQ(guest_->Status(), "running");
     EXPECT_EQ(nlohmann::json::diff(settings_, MigrationSettingsOf(*guest_)), nlohmann::json::array());
   }
@@ -82,6 +83,7 @@ class KilledSaveTest : public EndToEndTest, public testing::WithParamInterface<W
     return is_there;
   }
 
+  ScratchDirectory sockets_;
   GuestShape shape_;
   std::unique_ptr<Guest> guest_;
   nlohmann::json settings_;
@@ -154,7 +156,7 @@ TEST_P(OlderImageTest, SurvivesASaveThatIsKilledAtAnyStepBeforeTheNewOneIsComple
   command.emplace_back("--force");
 
   for (unsigned step = 1; ReadWholeFile(ImagePath()) == older; step += FaultStride(kUsualStride)) {
-    RunToEndOfGuard(WithFault("kill", step, command), ImagePath());
+    RunToEndOfGuard(WithFault("kill", step, sockets_.path(), command), ImagePath());
     ASSERT_TRUE(Succeeded(RunToEnd({VMIMAGE_PROGRAM, "verify", ImagePath()}))) << "step " << step;
     ASSERT_EQ(FilesBesideImage().size(), 1U) << "step " << step;
   }
@@ -164,7 +166,7 @@ TEST_P(OlderImageTest, SurvivesASaveThatIsKilledAtAnyStepBeforeTheNewOneIsComple
 
 // Who kills the guard takes nothing but the guard.
 TEST_P(OlderImageTest, SaveWhoseGuardIsKilledGoesOnAndSaysSo) {
-  const Outcome outcome = RunToEnd(WithFault("killguard", 3, Command("resume")));
+  const Outcome outcome = RunToEnd(WithFault("killguard", 3, sockets_.path(), Command("resume")));
 
   EXPECT_TRUE(Succeeded(outcome));
   EXPECT_NE(outcome.err.find("warning: its guard"), std::string::npos) << outcome.err;
@@ -193,11 +195,12 @@ class FaultyDiskTest : public EndToEndTest, public testing::WithParamInterface<F
   }
 
   Outcome SaveWithFault(const std::string& what, unsigned number, const std::string& version) const {
-    return RunToEnd(WithFault(what, number,
+    return RunToEnd(WithFault(what, number, sockets_.path(),
                               VmsaveCommand(*guest_, {"--image-version", version, "--io-engine", "sync", "--parallel",
                                                       "2", "--after", "resume", ImagePath()})));
   }
 
+  ScratchDirectory sockets_;
   GuestShape shape_;
   std::unique_ptr<Guest> guest_;
 };
@@ -283,7 +286,7 @@ class KilledRestoreTest : public EachQemuTest {
       restored.PrintToCopyOf(*saved_);
       std::vector<std::string> command = VmrestoreCommand(restored, {"--detach", "--via", way, ImagePath()});
       command.insert(command.end(), more_options.begin(), more_options.end());
-      const Outcome outcome = RunToEndOfGuard(WithFault("kill", step, command), ImagePath());
+      const Outcome outcome = RunToEndOfGuard(WithFault("kill", step, sockets_.path(), command), ImagePath());
 
       const bool runs = Runs(outcome, restored);
       ASSERT_TRUE(runs || outcome.status == kKilled) << outcome.err;
@@ -292,8 +295,10 @@ class KilledRestoreTest : public EachQemuTest {
     }
     EXPECT_GT(kills, 0);
     EXPECT_TRUE(ReadWholeFile(ImagePath()) == before_);
+    EXPECT_TRUE(std::filesystem::is_empty(sockets_.path()));
   }
 
+  ScratchDirectory sockets_;
   GuestShape shape_;
   std::unique_ptr<Guest> saved_;
   std::string before_;
