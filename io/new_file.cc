@@ -10,13 +10,14 @@
 #include <climits>
 #include <cstdio>
 #include <filesystem>
-#include <random>
 #include <string_view>
+
+#include "io/random_name.h"
 
 namespace vmsave {
 namespace {
 
-constexpr std::size_t kRandomCharacters = 6;
+constexpr std::size_t kSuffixBytes = 6;
 constexpr int kAttempts = 100;
 
 Error CannotCreate(const std::string& path, std::string_view why, std::string_view advice = "") {
@@ -67,19 +68,14 @@ void RequireRegularFile(const std::string& path, mode_t mode) {
 
 // ".NAME.XXXXXX", with NAME cut, at a character of UTF-8, to what a directory entry can hold.
 std::string InventTemporaryName(const std::string& target_name) {
-  constexpr std::string_view kAlphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
   const auto continues_character = [](char c) { return (static_cast<unsigned char>(c) & 0xC0U) == 0x80U; };
-  std::size_t kept = std::size_t{NAME_MAX} - kRandomCharacters - 2;
+  std::size_t kept = std::size_t{NAME_MAX} - kSuffixBytes - 2;
   if (target_name.size() <= kept) {
     kept = target_name.size();
   } else {
     while (kept > 0 && continues_character(target_name[kept])) --kept;
   }
-  std::string name = fmt::format(".{}.", std::string_view(target_name).substr(0, kept));
-  std::random_device random;
-  std::uniform_int_distribution<std::size_t> pick(0, kAlphabet.size() - 1);
-  for (std::size_t i = 0; i < kRandomCharacters; ++i) name += kAlphabet[pick(random)];
-  return name;
+  return fmt::format(".{}.{}", std::string_view(target_name).substr(0, kept), RandomSuffix());
 }
 
 Error CannotCreateIn(const std::string& directory, const std::string& path, int error_number) {

@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -12,6 +13,7 @@
 #include <vector>
 
 #include "format/error.h"
+#include "io/random_name.h"
 
 namespace vmsave {
 namespace {
@@ -23,12 +25,13 @@ std::vector<const char*> Places(Reach reach) {
   return {std::getenv("XDG_RUNTIME_DIR"), std::getenv("TMPDIR"), "/tmp"};
 }
 
-std::string MakeDirectory(Reach reach) {
+std::string MakeDirectory(Reach reach, const PrivateDirectory::Announce& announce) {
   for (const char* place : Places(reach)) {
     if (place == nullptr || place[0] != '/') continue;
-    std::string path = fmt::format("{}/vmsave-XXXXXX", place);
+    const std::string path = fmt::format("{}/vmsave-{}", place, RandomSuffix());
     if (path.size() + 1 + PrivateDirectory::kMaxNameBytes >= sizeof(sockaddr_un::sun_path)) continue;
-    if (::mkdtemp(path.data()) != nullptr) return path;
+    if (announce) announce(path);
+    if (::mkdir(path.c_str(), S_IRWXU) == 0) return path;
   }
   if (reach == Reach::kAnyUser) throw Error::FromErrno("cannot make a private directory in /tmp", errno);
   throw Error(ErrorKind::kFailed, "cannot make a private directory",
@@ -74,7 +77,8 @@ void Remove(const FileDescriptor& directory, const std::string& path) {
 
 }  // namespace
 
-PrivateDirectory::PrivateDirectory(Reach reach) : path_(MakeDirectory(reach)), directory_(OpenDirectory(path_)) {}
+PrivateDirectory::PrivateDirectory(Reach reach, const Announce& announce)
+    : path_(MakeDirectory(reach, announce)), directory_(OpenDirectory(path_)) {}
 
 PrivateDirectory::~PrivateDirectory() {
   Remove(directory_, path_);

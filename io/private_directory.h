@@ -3,6 +3,7 @@
 
 #include <sys/types.h>
 
+#include <functional>
 #include <string>
 #include <string_view>
 
@@ -22,8 +23,11 @@ class PrivateDirectory {
   // Longer names may not fit into a socket's address (sun_path takes 108 bytes).
   static constexpr std::size_t kMaxNameBytes = 32;
 
+  // Told where it is going to be, before it is: who has to remove it should this process be killed.
+  using Announce = std::function<void(const std::string& path)>;
+
   // Throws Error{kFailed}.
-  explicit PrivateDirectory(Reach reach = Reach::kOwnUser);
+  explicit PrivateDirectory(Reach reach = Reach::kOwnUser, const Announce& announce = {});
   PrivateDirectory(const PrivateDirectory&) = delete;
   PrivateDirectory& operator=(const PrivateDirectory&) = delete;
   ~PrivateDirectory();

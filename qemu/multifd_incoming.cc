@@ -42,7 +42,7 @@ SyncAt MultifdSyncAt(const QemuVersion& version) {
 }
 
 MultifdIncoming::MultifdIncoming(QmpClient& qmp, unsigned channels, const Interrupt& interrupt,
-                                 const QemuDirectory::Announce& announce)
+                                 const PrivateDirectory::Announce& announce)
     : qmp_(qmp),
       channels_(channels),
       interrupt_(interrupt),

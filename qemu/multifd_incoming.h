@@ -24,7 +24,7 @@ class MultifdIncoming {
   // would not reach it (another user's, in a container); QEMU was asked for nothing then, and another way will do.
   // REQUIRES: WhyNoMultifd(qmp) is empty, channels <= kMaxMultifdChannels.
   MultifdIncoming(QmpClient& qmp, unsigned channels, const Interrupt& interrupt,
-                  const QemuDirectory::Announce& announce = {});
+                  const PrivateDirectory::Announce& announce = {});
 
   // Lets QEMU listen, and connects the main stream, then the channels, each with its hello: QEMU < 8.0 takes the first
   // connection for the main stream, a newer one looks at what it is sent. `uuid`: the guest's as QMP tells it, empty if

@@ -78,7 +78,7 @@ MultifdListener::MultifdListener(const QmpClient& qmp, SaveGuard* guard, std::ch
     : qemu_(qmp.peer_pid()),
       guard_(guard),
       patience_(patience),
-      directory_(qmp, guard == nullptr ? QemuDirectory::Announce() : guard->AnnounceDirectory()),
+      directory_(qmp, guard == nullptr ? PrivateDirectory::Announce() : guard->AnnounceDirectory()),
       socket_(Listen(directory_.Path(kSocketName))) {
   if (guard_ != nullptr) guard_->HoldSocket(socket_);
   directory_.LetQemuIn(kSocketName);

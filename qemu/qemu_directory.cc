@@ -36,10 +36,9 @@ std::string WhyNotSeen(pid_t qemu, const std::string& path) {
 
 }  // namespace
 
-QemuDirectory::QemuDirectory(const QmpClient& qmp, const Announce& announce)
+QemuDirectory::QemuDirectory(const QmpClient& qmp, const PrivateDirectory::Announce& announce)
     : qemu_(OtherUser(qmp.peer_pid())),
-      directory_(qemu_ ? PrivateDirectory::Reach::kAnyUser : PrivateDirectory::Reach::kOwnUser) {
-  if (announce) announce(directory_.path());
+      directory_(qemu_ ? PrivateDirectory::Reach::kAnyUser : PrivateDirectory::Reach::kOwnUser, announce) {
   const std::string why_not = WhyNotSeen(qmp.peer_pid(), directory_.path());
   if (!why_not.empty()) throw Error(ErrorKind::kFailed, kCannotShare, why_not);
 }

@@ -3,7 +3,6 @@
 
 #include <sys/types.h>
 
-#include <functional>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -16,13 +15,9 @@ namespace vmsave {
 // Nobody but this process, QEMU's user and root can enter it. Removed, with what is in it, by the destructor.
 class QemuDirectory {
  public:
-  using Announce = std::function<void(const std::string& path)>;
-
-  // For this process alone at first. `announce` is told where it is, for who removes it should
-  // this process be killed. Throws
-  // Error{kFailed} where QEMU would not see it, or where that cannot be told (a container, a chroot): a connection by
-  // descriptor is what remains then.
-  explicit QemuDirectory(const QmpClient& qmp, const Announce& announce = {});
+  // For this process alone at first. `announce` as of PrivateDirectory. Throws Error{kFailed} where QEMU would not see
+  // it, or where that cannot be told (a container, a chroot): a connection by descriptor is what remains then.
+  explicit QemuDirectory(const QmpClient& qmp, const PrivateDirectory::Announce& announce = {});
 
   std::string Path(std::string_view name) const { return directory_.Path(name); }
 

@@ -216,16 +216,15 @@ QemuProcess::QemuProcess(const std::vector<std::string>& command, const Interrup
     : interrupt_(interrupt),
       guard_(guard),
       daemonizes_(ReadCommand(command).daemonizes),
+      directory_(PrivateDirectory::Reach::kOwnUser,
+                 guard == nullptr ? PrivateDirectory::Announce() : guard->AnnounceDirectory()),
       socket_path_(directory_.Path("qmp.sock")) {
   if (command.empty()) throw Error(ErrorKind::kUsage, "cannot start QEMU", "no command is given");
   program_ = command[0];
   std::vector<std::string> whole = command;
   const std::string qmp = fmt::format("unix:{},server=on,wait=off", DoubleCommas(socket_path_));
   whole.insert(whole.end(), {"-incoming", "defer", "-S", "-qmp", qmp});
-  if (guard_ != nullptr) {
-    guard_->NoteDirectory(directory_.path());
-    guard_->NoteArgument(qmp);
-  }
+  if (guard_ != nullptr) guard_->NoteArgument(qmp);
   pid_ = StartProgram(std::move(whole), session, [this](pid_t pid) {
     if (guard_ != nullptr) guard_->NoteProcess(pid);
   });

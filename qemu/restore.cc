@@ -54,7 +54,7 @@ class Restore {
     CheckQemuFits(image_, qmp_, guest);
     guest_uuid_ = guest.uuid;
     choice_ = ChooseWay(qmp_, image_, wish_, interrupt_,
-                        guard_ == nullptr ? QemuDirectory::Announce() : guard_->AnnounceDirectory());
+                        guard_ == nullptr ? PrivateDirectory::Announce() : guard_->AnnounceDirectory());
     summary_.way = choice_.way;
     summary_.why_not_faster = choice_.why_not_faster;
     LoadOrTellThatQemuEnded();

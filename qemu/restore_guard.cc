@@ -147,13 +147,11 @@ void RestoreGuard::Tell() {
   process_.Record(Encode(record_));
 }
 
-QemuDirectory::Announce RestoreGuard::AnnounceDirectory() {
-  return [this](const std::string& path) { NoteDirectory(path); };
-}
-
-void RestoreGuard::NoteDirectory(const std::string& path) {
-  record_.directories.push_back(path);
-  Tell();
+PrivateDirectory::Announce RestoreGuard::AnnounceDirectory() {
+  return [this](const std::string& path) {
+    record_.directories.push_back(path);
+    Tell();
+  };
 }
 
 void RestoreGuard::NoteArgument(const std::string& argument) {

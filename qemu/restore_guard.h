@@ -8,7 +8,8 @@
 #include <vector>
 
 #include "io/guard_process.h"
-#include "qemu/qemu_directory.h"
+#include "io/private_directory.h"
+#include "qemu/qmp_client.h"
 
 namespace vmsave {
 
@@ -28,9 +29,8 @@ class RestoreGuard {
   // Forks, as GuardProcess does. REQUIRES: no other thread has been started.
   RestoreGuard();
 
-  // For QemuDirectory.
-  QemuDirectory::Announce AnnounceDirectory();
-  void NoteDirectory(const std::string& path);
+  // For PrivateDirectory.
+  PrivateDirectory::Announce AnnounceDirectory();
   // Every process that has `argument` in its command line is QEMU, or has started it.
   void NoteArgument(const std::string& argument);
   // One that will have it there in a moment.

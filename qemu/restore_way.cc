@@ -30,7 +30,7 @@ std::string WhyNever(RestoreWay way, const Image& image) {
 class Chooser {
  public:
   Chooser(QmpClient& qmp, const Image& image, const RestoreWish& wish, const Interrupt& interrupt,
-          const QemuDirectory::Announce& announce)
+          const PrivateDirectory::Announce& announce)
       : qmp_(qmp),
         image_(image),
         wish_(wish),
@@ -134,7 +134,7 @@ class Chooser {
   const Image& image_;
   const RestoreWish& wish_;
   const Interrupt& interrupt_;
-  const QemuDirectory::Announce& announce_;
+  const PrivateDirectory::Announce& announce_;
   std::vector<MemoryBackend> backends_;
   WayChoice choice_;
 };
@@ -167,7 +167,7 @@ void CheckWish(const Image& image, const RestoreWish& wish) {
 }
 
 WayChoice ChooseWay(QmpClient& qmp, const Image& image, const RestoreWish& wish, const Interrupt& interrupt,
-                    const QemuDirectory::Announce& announce) {
+                    const PrivateDirectory::Announce& announce) {
   return Chooser(qmp, image, wish, interrupt, announce).Choose();
 }
 

@@ -54,6 +54,6 @@ bool MayHoldData(const MemoryBackend& backend);
 // Nothing of QEMU is changed. `announce` is told of a directory for its sockets. REQUIRES: CheckWish has passed. Throws
 // Error{kFailed} where what was wished for does not work here.
 WayChoice ChooseWay(QmpClient& qmp, const Image& image, const RestoreWish& wish, const Interrupt& interrupt,
-                    const QemuDirectory::Announce& announce = {});
+                    const PrivateDirectory::Announce& announce = {});
 
 }  // namespace vmsave

@@ -65,7 +65,7 @@ void SaveGuard::NoteDescriptors(const std::string& mark) {
   Note([&](SaveRecord& record) { record.descriptors = mark; });
 }
 
-QemuDirectory::Announce SaveGuard::AnnounceDirectory() {
+PrivateDirectory::Announce SaveGuard::AnnounceDirectory() {
   return [this](const std::string& path) { Note([&](SaveRecord& record) { record.directories.push_back(path); }); };
 }
 

@@ -6,7 +6,7 @@
 
 #include "io/guard_process.h"
 #include "io/new_file.h"
-#include "qemu/qemu_directory.h"
+#include "io/private_directory.h"
 #include "qemu/save_record.h"
 
 namespace vmsave {
@@ -24,8 +24,8 @@ class SaveGuard {
 
   // For NewFile.
   NewFile::Announce AnnounceFile(const std::string& path);
-  // For QemuDirectory.
-  QemuDirectory::Announce AnnounceDirectory();
+  // For PrivateDirectory.
+  PrivateDirectory::Announce AnnounceDirectory();
   // The file is about to get its name.
   void NotePublishing(const NewFile& file);
 

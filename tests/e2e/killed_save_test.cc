@@ -83,7 +83,7 @@ class KilledSaveTest : public EndToEndTest, public testing::WithParamInterface<W
     return is_there;
   }
 
-  ScratchDirectory sockets_;
+  ScratchDirectory sockets_{std::filesystem::temp_directory_path()};  // names of sockets are short
   GuestShape shape_;
   std::unique_ptr<Guest> guest_;
   nlohmann::json settings_;
@@ -200,7 +200,7 @@ class FaultyDiskTest : public EndToEndTest, public testing::WithParamInterface<F
                                                       "2", "--after", "resume", ImagePath()})));
   }
 
-  ScratchDirectory sockets_;
+  ScratchDirectory sockets_{std::filesystem::temp_directory_path()};  // names of sockets are short
   GuestShape shape_;
   std::unique_ptr<Guest> guest_;
 };
@@ -298,7 +298,7 @@ class KilledRestoreTest : public EachQemuTest {
     EXPECT_TRUE(std::filesystem::is_empty(sockets_.path()));
   }
 
-  ScratchDirectory sockets_;
+  ScratchDirectory sockets_{std::filesystem::temp_directory_path()};  // names of sockets are short
   GuestShape shape_;
   std::unique_ptr<Guest> saved_;
   std::string before_;
