@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -22,6 +23,7 @@ using Legacy = GuardProcess::Legacy;
 // The first byte of a message; the rest is the record or the role.
 constexpr char kRecord = 'R';
 constexpr char kHold = 'H';
+constexpr char kAccept = 'A';
 constexpr char kLetGo = 'L';
 constexpr char kDismiss = 'D';
 
@@ -59,27 +61,82 @@ std::optional<Message> Receive(const FileDescriptor& channel) {
   return Message{bytes[0], std::string(bytes.data() + 1, static_cast<std::size_t>(got) - 1), TakeDescriptor(message)};
 }
 
-// What the other process leaves behind; nothing where it does not need us.
-std::optional<Legacy> AwaitLegacy(const FileDescriptor& channel) {
-  Legacy legacy;
-  while (std::optional<Message> message = Receive(channel)) {
-    switch (message->kind) {
-      case kRecord:
-        legacy.record = std::move(message->text);
-        break;
-      case kHold:
-        legacy.held.push_back({std::move(message->text), std::move(message->descriptor)});
-        break;
-      case kLetGo:
-        std::erase_if(legacy.held, [&](const Held& held) { return held.role == message->text; });
-        break;
-      default:
-        return std::nullopt;
+// One message, with a descriptor where `descriptor` >= 0. False where it does not arrive.
+bool SendMessage(const FileDescriptor& channel, char kind, std::string_view text, int descriptor) {
+  std::array<iovec, 2> parts{iovec{&kind, 1}, iovec{const_cast<char*>(text.data()), text.size()}};
+  msghdr message{};
+  message.msg_iov = parts.data();
+  message.msg_iovlen = parts.size();
+  alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int))> control{};
+  if (descriptor >= 0) {
+    message.msg_control = control.data();
+    message.msg_controllen = control.size();
+    cmsghdr* header = CMSG_FIRSTHDR(&message);
+    header->cmsg_level = SOL_SOCKET;
+    header->cmsg_type = SCM_RIGHTS;
+    header->cmsg_len = CMSG_LEN(sizeof(int));
+    std::memcpy(CMSG_DATA(header), &descriptor, sizeof(int));
+  }
+  ssize_t sent = 0;
+  do {
+    sent = ::sendmsg(channel.number(), &message, MSG_NOSIGNAL);
+  } while (sent < 0 && errno == EINTR);
+  return sent >= 0;
+}
+
+// The guard's side.
+class Watch {
+ public:
+  explicit Watch(const FileDescriptor& channel) : channel_(channel) {}
+
+  // What the other process leaves behind; nothing where it does not need us.
+  std::optional<Legacy> AwaitLegacy() {
+    while (true) {
+      AcceptUntilMessage();
+      std::optional<Message> message = Receive(channel_);
+      if (!message) break;
+      if (message->kind == kDismiss) return std::nullopt;
+      Take(*std::move(message));
+    }
+    if (legacy_.record.empty()) return std::nullopt;
+    return std::move(legacy_);
+  }
+
+ private:
+  void Take(Message message) {
+    if (message.kind == kRecord) {
+      legacy_.record = std::move(message.text);
+    } else if (message.kind == kLetGo) {
+      std::erase_if(legacy_.held, [&](const Held& held) { return held.role == message.text; });
+    } else {
+      legacy_.held.push_back({std::move(message.text), std::move(message.descriptor), message.kind == kAccept});
     }
   }
-  if (legacy.record.empty()) return std::nullopt;
-  return legacy;
-}
+
+  void AcceptUntilMessage() {
+    while (true) {
+      std::vector<pollfd> pollers{{channel_.number(), POLLIN, 0}};
+      for (const Held& held : legacy_.held) {
+        pollers.push_back({held.accepts ? held.descriptor.number() : -1, POLLIN, 0});
+      }
+      if (::poll(pollers.data(), pollers.size(), -1) < 0) continue;
+      if (pollers.front().revents != 0) return;
+      for (std::size_t i = 1; i < pollers.size(); ++i) {
+        if (pollers[i].revents != 0) Accept(i - 1);
+      }
+    }
+  }
+
+  void Accept(std::size_t listener) {
+    const int number = ::accept4(legacy_.held[listener].descriptor.number(), nullptr, nullptr, SOCK_CLOEXEC);
+    if (number < 0) return;
+    legacy_.held.push_back({legacy_.held[listener].role, FileDescriptor(number, "a connection to hold")});
+    SendMessage(channel_, kAccept, "", number);
+  }
+
+  const FileDescriptor& channel_;
+  Legacy legacy_;
+};
 
 // Who waits for the end of our standard output is not to wait for the guard.
 void LeaveTerminal() {
@@ -110,7 +167,7 @@ void AskToBeSparedWhenMemoryIsShort() {
   AskToBeSparedWhenMemoryIsShort();
   int status = 0;
   try {
-    if (std::optional<Legacy> legacy = AwaitLegacy(channel)) undo(*std::move(legacy));
+    if (std::optional<Legacy> legacy = Watch(channel).AwaitLegacy()) undo(*std::move(legacy));
   } catch (const std::exception& error) {
     fmt::print(stderr, "{}: {}\n", name, error.what());
     status = 1;
@@ -147,6 +204,17 @@ void GuardProcess::Hold(std::string_view role, const FileDescriptor& descriptor)
   Send(kHold, role, descriptor.number());
 }
 
+void GuardProcess::AcceptOn(std::string_view role, const FileDescriptor& listener) noexcept {
+  Send(kAccept, role, listener.number());
+}
+
+std::optional<FileDescriptor> GuardProcess::TakeConnection() {
+  std::optional<Message> message = Receive(channel_);
+  if (message) return std::move(message->descriptor);
+  gone_ = true;
+  return std::nullopt;
+}
+
 void GuardProcess::LetGo(std::string_view role) noexcept {
   Send(kLetGo, role);
 }
@@ -160,26 +228,7 @@ void GuardProcess::Dismiss() noexcept {
 }
 
 void GuardProcess::Send(char kind, std::string_view text, int descriptor) noexcept {
-  if (gone_) return;
-  std::array<iovec, 2> parts{iovec{&kind, 1}, iovec{const_cast<char*>(text.data()), text.size()}};
-  msghdr message{};
-  message.msg_iov = parts.data();
-  message.msg_iovlen = parts.size();
-  alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int))> control{};
-  if (descriptor >= 0) {
-    message.msg_control = control.data();
-    message.msg_controllen = control.size();
-    cmsghdr* header = CMSG_FIRSTHDR(&message);
-    header->cmsg_level = SOL_SOCKET;
-    header->cmsg_type = SCM_RIGHTS;
-    header->cmsg_len = CMSG_LEN(sizeof(int));
-    std::memcpy(CMSG_DATA(header), &descriptor, sizeof(int));
-  }
-  ssize_t sent = 0;
-  do {
-    sent = ::sendmsg(channel_.number(), &message, MSG_NOSIGNAL);
-  } while (sent < 0 && errno == EINTR);
-  if (sent >= 0) return;
+  if (gone_ || SendMessage(channel_, kind, text, descriptor)) return;
   gone_ = true;
   ::kill(pid_, SIGKILL);
 }

@@ -6,6 +6,7 @@
 
 #include <atomic>
 #include <functional>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -21,6 +22,7 @@ class GuardProcess {
   struct Held {
     std::string role;
     FileDescriptor descriptor;
+    bool accepts = false;
   };
 
   // What this process leaves behind. The descriptors are in the order in which they were held.
@@ -49,8 +51,15 @@ class GuardProcess {
   // The guard holds a duplicate, so that the file or connection stays open whatever becomes of this process: also when
   // this process closes it.
   void Hold(std::string_view role, const FileDescriptor& descriptor) noexcept;
+  // The guard accepts the connections that are made to `listener` and hands them over by TakeConnection. So it holds
+  // each, in that role, from the beginning on: one that this process accepted itself could be lost before it is held.
+  void AcceptOn(std::string_view role, const FileDescriptor& listener) noexcept;
   // Closes the duplicates of that role.
   void LetGo(std::string_view role) noexcept;
+
+  // The next connection, once connections() is readable. Nothing where the guard has gone. One thread's at a time.
+  std::optional<FileDescriptor> TakeConnection();
+  int connections() const { return channel_.number(); }
 
   // There is nothing to undo any more: the guard ends, and has ended when this returns.
   void Dismiss() noexcept;

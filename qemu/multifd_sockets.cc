@@ -80,7 +80,7 @@ MultifdListener::MultifdListener(const QmpClient& qmp, SaveGuard* guard, std::ch
       patience_(patience),
       directory_(qmp, guard == nullptr ? PrivateDirectory::Announce() : guard->AnnounceDirectory()),
       socket_(Listen(directory_.Path(kSocketName))) {
-  if (guard_ != nullptr) guard_->HoldSocket(socket_);
+  if (guard_ != nullptr) guard_->AcceptOn(socket_);
   directory_.LetQemuIn(kSocketName);
 }
 
@@ -118,12 +118,23 @@ MultifdSockets MultifdListener::Accept(unsigned channels, const Interrupt& inter
 }
 
 FileDescriptor MultifdListener::AcceptOne(const Interrupt& interrupt, const Check& check) {
-  while (!interrupt.WaitReadable(socket_.number(), kCheckMs)) check();
-  FileDescriptor connection(::accept4(socket_.number(), nullptr, nullptr, SOCK_CLOEXEC), "a migration connection");
+  FileDescriptor connection = Accepted(interrupt, check).Renamed("a migration connection");
   if (!connection.valid()) throw Error::FromErrno(kCannotReceive, errno);
-  if (guard_ != nullptr) guard_->HoldSocket(connection);
   CheckPeer(connection);
   return connection;
+}
+
+// By the guard, where there is one; else here.
+FileDescriptor MultifdListener::Accepted(const Interrupt& interrupt, const std::function<void()>& check) {
+  while (guard_ != nullptr && !guard_->gone()) {
+    if (!interrupt.WaitReadable(guard_->connections(), kCheckMs)) {
+      check();
+    } else if (std::optional<FileDescriptor> connection = guard_->TakeConnection()) {
+      return *std::move(connection);
+    }
+  }
+  while (!interrupt.WaitReadable(socket_.number(), kCheckMs)) check();
+  return {::accept4(socket_.number(), nullptr, nullptr, SOCK_CLOEXEC), ""};
 }
 
 void MultifdListener::CheckPeer(const FileDescriptor& connection) const {

@@ -36,6 +36,7 @@ class MultifdListener {
   MultifdSockets Accept(unsigned channels, const Interrupt& interrupt, const std::function<void()>& check);
 
  private:
+  FileDescriptor Accepted(const Interrupt& interrupt, const std::function<void()>& check);
   FileDescriptor AcceptOne(const Interrupt& interrupt, const std::function<void()>& check);
   void CheckPeer(const FileDescriptor& connection) const;
 

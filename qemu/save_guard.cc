@@ -69,6 +69,10 @@ PrivateDirectory::Announce SaveGuard::AnnounceDirectory() {
   return [this](const std::string& path) { Note([&](SaveRecord& record) { record.directories.push_back(path); }); };
 }
 
+void SaveGuard::AcceptOn(const FileDescriptor& listener) {
+  process_.AcceptOn(kSocketRole, listener);
+}
+
 void SaveGuard::HoldSocket(const FileDescriptor& socket) {
   process_.Hold(kSocketRole, socket);
 }

@@ -34,9 +34,14 @@ class SaveGuard {
   void NoteMigration(const std::optional<MigrationKind>& kind);
   void NoteDescriptors(const std::string& mark);
 
-  // A connection that QEMU sends over, or asks for: QEMU is not to lose it when this process ends. Whoever closes it
-  // has to shut it down first: the guard keeps a duplicate until the migration is noted to have ended.
+  // A connection that QEMU sends over: QEMU is not to lose it when this process ends. Whoever closes it has to shut it
+  // down first: the guard keeps a duplicate until the migration is noted to have ended.
   void HoldSocket(const FileDescriptor& socket);
+
+  // The same for all that QEMU makes: as GuardProcess::AcceptOn.
+  void AcceptOn(const FileDescriptor& listener);
+  std::optional<FileDescriptor> TakeConnection() { return process_.TakeConnection(); }
+  int connections() const { return process_.connections(); }
 
   // Whether somebody killed the guard.
   bool gone() const { return process_.gone(); }
