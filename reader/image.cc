@@ -10,11 +10,13 @@
 #include "format/bytes.h"
 #include "io/direct_alignment.h"
 #include "reader/decompressed_source.h"
+#include "reader/metadata_damage.h"
 
 namespace vmsave {
 namespace {
 
 constexpr std::uint64_t kMaxTableBytesBesidesHashes = 2 << 20;  // ranges, names and lengths of as many blocks as can be
+constexpr std::uint64_t kMaxExplainedBytes = 256 << 20;
 
 // An absent page takes no byte in a sequential stream, but a bit of memory in whoever reads it, and more in whoever
 // converts it. Guests that leave out most of their pages (virtio-mem, free page hints) stay far below this.
@@ -24,6 +26,16 @@ struct FileExtent {
   FileOffset offset;
   ByteCount length;
 };
+
+// A table that was made up may have ranges that take hours to read.
+bool AreShort(const std::vector<HashedRange>& ranges) {
+  std::uint64_t left = kMaxExplainedBytes;
+  for (const HashedRange& range : ranges) {
+    if (range.length.value() > left) return false;
+    left -= range.length.value();
+  }
+  return true;
+}
 
 ImageKind KindOf(const SaveHeader& header) {
   if (header.version == 3) return ImageKind::kVersion3;
@@ -44,10 +56,23 @@ std::string_view ImageKindName(ImageKind kind) {
 }
 
 Image::Image(const std::string& path) : path_(path), file_(OpenImageFile(path, O_RDONLY)), length_(FileLength(file_)) {
-  ReadHead();
-  stream_end_ = FileOffset{length_.value()};
-  ReadIntegrityTable();
-  ReadStream();
+  try {
+    ReadHead();
+    stream_end_ = FileOffset{length_.value()};
+    ReadIntegrityTable();
+    ReadStream();
+  } catch (const Error& error) {
+    const Damage damage = error.kind() == ErrorKind::kDamaged ? FindMetadataDamage() : std::nullopt;
+    if (!damage) throw;
+    Refuse(fmt::format("{}; {}", error.why(), *damage));
+  }
+}
+
+// What makes no sense was often right when it was written: then a checksum tells where to look.
+std::optional<std::string> Image::FindMetadataDamage() const {
+  if (!header_) return std::nullopt;
+  if (Damage damage = FindHeaderDamage(*header_, before_stream_)) return damage;
+  return integrity_ && AreShort(integrity_->ranges) ? FindRangeDamage(*integrity_, file_) : std::nullopt;
 }
 
 void Image::Refuse(std::string_view why, std::string_view advice) const {

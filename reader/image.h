@@ -71,6 +71,7 @@ class Image {
   AlignmentSource alignment_source() const;
 
  private:
+  std::optional<std::string> FindMetadataDamage() const;
   void ReadHead();
   void RequireBareStream() const;
   void ReadIntegrityTable();

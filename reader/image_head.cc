@@ -7,6 +7,8 @@
 #include <algorithm>
 #include <array>
 
+#include "reader/metadata_damage.h"
+
 namespace vmsave {
 namespace {
 
@@ -30,10 +32,24 @@ std::optional<std::array<std::byte, kSaveHeaderBytes>> ReadHeader(const FileDesc
   return bytes;
 }
 
+std::vector<std::byte> ReadBeforeStream(const SaveHeader& header, const FileDescriptor& file) {
+  std::vector<std::byte> bytes((header.stream_start() - FileOffset{0}).value());
+  ReadAt(file, bytes, FileOffset{0});
+  return bytes;
+}
+
+// A length that the header tells may be wrong itself.
+[[noreturn]] void RefuseTruncated(const ImageHead& head, ByteCount file_length, const FileDescriptor& file) {
+  const bool has_all_before_stream =
+      head.header.data_length <= kMaxDescriptionBytes && head.header.stream_start() <= FileOffset{file_length.value()};
+  const Damage damage =
+      has_all_before_stream ? FindHeaderDamage(head.header, ReadBeforeStream(head.header, file)) : std::nullopt;
+  Refuse(file, fmt::format("it is truncated: it has {} bytes of {}{}", file_length.value(), head.image_length.value(),
+                           damage ? "; " + *damage : ""));
+}
+
 void CheckLength(const ImageHead& head, ByteCount file_length, const FileDescriptor& file) {
-  if (head.image_length > file_length) {
-    Refuse(file, fmt::format("it is truncated: it has {} bytes of {}", file_length.value(), head.image_length.value()));
-  }
+  if (head.image_length > file_length) RefuseTruncated(head, file_length, file);
   if (head.header.data_length > kMaxDescriptionBytes) Refuse(file, "its description is too long");
   if (head.header.stream_start() > FileOffset{head.image_length.value()})
     Refuse(file, "it ends within its description");

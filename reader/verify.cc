@@ -9,9 +9,9 @@
 #include <utility>
 
 #include "format/bytes.h"
-#include "format/page_hash.h"
 #include "io/aligned_buffer.h"
 #include "reader/chunk_reader.h"
+#include "reader/metadata_damage.h"
 #include "reader/stream_pages.h"
 
 namespace vmsave {
@@ -19,48 +19,9 @@ namespace {
 
 constexpr std::uint64_t kMaxVmDescriptionBytes = 16 << 20;
 constexpr std::size_t kChunksInFlight = 2;
-constexpr std::string_view kWrongChecksum = "wrong checksum";
-
-using Damage = std::optional<std::string>;
 
 [[noreturn]] void ThrowDamaged(const Image& image, std::string_view what) {
   throw Error(ErrorKind::kDamaged, fmt::format("{} is damaged", image.path()), what, "restore from another copy");
-}
-
-std::vector<std::byte> ReadRange(const Image& image, FileOffset offset, ByteCount length) {
-  if (offset + length > FileOffset{image.file_length().value()})
-    ThrowDamaged(image, "a range in its integrity table lies behind its end");
-  std::vector<std::byte> bytes(length.value());
-  ReadAt(image.file(), bytes, offset);
-  return bytes;
-}
-
-Damage FindHeaderDamage(const Image& image) {
-  if (FitsHeaderHash(image.before_stream(), *image.header())) return std::nullopt;
-  return fmt::format("header or description (bytes 0-{} of the file): {}", image.before_stream().size() - 1,
-                     kWrongChecksum);
-}
-
-// In pieces: a range can be a hole, as long as a file can be.
-std::uint64_t HashRange(const Image& image, const HashedRange& range) {
-  constexpr ByteCount kPiece{1 << 20};
-  Xxh3Stream hash;
-  ByteCount done;
-  while (done < range.length) {
-    const ByteCount piece = std::min(kPiece, range.length - done);
-    hash.Update(ReadRange(image, range.offset + done, piece));
-    done += piece;
-  }
-  return hash.Finish();
-}
-
-Damage FindRangeDamage(const Image& image) {
-  for (const HashedRange& range : image.integrity()->ranges) {
-    if (HashRange(image, range) == range.hash) continue;
-    return fmt::format("block list, page bitmap or device state (bytes {}-{} of the file): {}", range.offset.value(),
-                       (range.offset + range.length).value() - 1, kWrongChecksum);
-  }
-  return std::nullopt;
 }
 
 // The footer of a section, then EOF: how a stream ends whose QEMU was told to leave VMDESCRIPTION out.
@@ -85,7 +46,9 @@ Damage FindMissingEnd(std::span<const std::byte> tail) {
 Damage FindMissingEnd(const Image& image) {
   const FileOffset end = image.stream_end();
   const std::uint64_t length = std::min((end - image.stream_start()).value(), kMaxVmDescriptionBytes);
-  return FindMissingEnd(ReadRange(image, FileOffset{end.value() - length}, ByteCount{length}));
+  std::vector<std::byte> tail(length);
+  ReadAt(image.file(), tail, FileOffset{end.value() - length});
+  return FindMissingEnd(tail);
 }
 
 // Pages next to each other that are wrong for the same reason.
@@ -233,8 +196,8 @@ std::optional<std::string> FindMetadataDamage(const Image& image) {
   if (image.kind() == ImageKind::kCompressed) return std::nullopt;
   // Version 3's header says where its stream ends; any other's must show its end.
   if (image.kind() != ImageKind::kVersion3) return FindMissingEnd(image);
-  if (Damage damage = FindHeaderDamage(image)) return damage;
-  return image.integrity() ? FindRangeDamage(image) : std::nullopt;
+  if (Damage damage = FindHeaderDamage(*image.header(), image.before_stream())) return damage;
+  return image.integrity() ? FindRangeDamage(*image.integrity(), image.file()) : std::nullopt;
 }
 
 void VerifyMetadata(const Image& image) {

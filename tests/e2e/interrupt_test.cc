@@ -14,13 +14,13 @@ namespace vmsave {
 namespace {
 
 constexpr std::uint64_t kMiB = 1 << 20;
-constexpr int kTries = 5;  // a save may be over before it is caught in the middle
+constexpr int kTries = 10;  // a save may be over before it is caught in the middle
 
 // Large enough to be caught in the middle.
 GuestShape LargeShape(WhichQemu qemu) {
   GuestShape shape;
   shape.qemu = qemu;
-  shape.memory_kib = 320 << 10;
+  shape.memory_kib = 160 << 10;
   shape.options = "fill=90 seed=7 tick=20 passes=4";
   return shape;
 }
@@ -78,13 +78,13 @@ class InterruptedSaveTest : public EachQemuTest {
 INSTANTIATE_TEST_SUITE_P(Both, InterruptedSaveTest, testing::Values(WhichQemu::kOld, WhichQemu::kNew), NameOfQemu);
 
 TEST_P(InterruptedSaveTest, CtrlCUndoesTheSave) {
-  for (const std::uint64_t mebibytes : {0, 1, 40, 120}) ExpectUndone(SIGINT, mebibytes * kMiB, "3");
+  for (const std::uint64_t mebibytes : {0, 1, 20, 60}) ExpectUndone(SIGINT, mebibytes * kMiB, "3");
 
   EXPECT_TRUE(GoesOn(*guest_));
 }
 
 TEST_P(InterruptedSaveTest, CtrlCUndoesASaveOfVersion2) {
-  for (const std::uint64_t mebibytes : {0, 1, 40, 120}) ExpectUndone(SIGINT, mebibytes * kMiB, "2");
+  for (const std::uint64_t mebibytes : {0, 1, 20, 60}) ExpectUndone(SIGINT, mebibytes * kMiB, "2");
 
   EXPECT_TRUE(GoesOn(*guest_));
 }

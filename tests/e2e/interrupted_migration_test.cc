@@ -15,6 +15,9 @@ namespace {
 
 constexpr std::uint64_t kMiB = 1 << 20;
 constexpr int kTries = 10;  // a save may be over before it is caught in the middle
+constexpr std::chrono::milliseconds kMillisecond{1};
+constexpr std::chrono::milliseconds kBeforeThePages{30};
+constexpr int kMomentsOfASave = 12;
 
 struct Saving {
   std::string name;
@@ -34,7 +37,7 @@ class InterruptedMigrationTest : public EndToEndTest, public testing::WithParamI
     GuestShape shape;
     shape.qemu = GetParam().qemu;
     shape.ram = Ram::kPrivate;
-    shape.memory_kib = 160 << 10;
+    shape.memory_kib = 96 << 10;
     shape.options = "fill=90 seed=7 tick=20 passes=4 dirty=40 rezero=20";
     guest_ = std::make_unique<Guest>(files_, "guest", shape);
     guest_->Boot();
@@ -67,6 +70,14 @@ class InterruptedMigrationTest : public EndToEndTest, public testing::WithParamI
       if (outcome.status != 0) throw std::runtime_error("the save failed: " + outcome.err);
     }
     throw std::runtime_error("no save took long enough to be caught in the middle");
+  }
+
+  std::chrono::milliseconds TimeOfWholeSave() const {
+    const auto start = std::chrono::steady_clock::now();
+    EXPECT_TRUE(Succeeded(RunToEnd(CommandWith({}))));
+    const auto time = std::chrono::steady_clock::now() - start;
+    std::filesystem::remove(ImagePath());
+    return std::chrono::duration_cast<std::chrono::milliseconds>(time);
   }
 
   void ExpectAsBefore() const {
@@ -122,10 +133,13 @@ TEST_P(InterruptedMigrationTest, CtrlCInTheMiddleUndoesTheSave) {
 
 // At whatever moment it comes, either all is undone, or the image is complete.
 TEST_P(InterruptedMigrationTest, SignalAtAnyMomentLeavesAllOrNothing) {
-  for (int milliseconds = 1; milliseconds < 300; milliseconds += milliseconds < 30 ? 2 : 15) {
-    SCOPED_TRACE(fmt::format("signal after {} ms", milliseconds));
+  const std::chrono::milliseconds whole = TimeOfWholeSave();
+  const std::chrono::milliseconds step = whole / kMomentsOfASave + kMillisecond;
+  for (auto moment = kMillisecond; moment < whole + step;
+       moment += moment < kBeforeThePages ? 2 * kMillisecond : step) {
+    SCOPED_TRACE(fmt::format("signal after {} ms", moment.count()));
     ProgramRun save(CommandWith({}));
-    std::this_thread::sleep_for(std::chrono::milliseconds(milliseconds));
+    std::this_thread::sleep_for(moment);
     save.Signal(SIGINT);
 
     ExpectWholeOrInterrupted(save.Wait());

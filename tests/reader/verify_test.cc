@@ -5,7 +5,6 @@
 #include <sys/syscall.h>
 
 #include <cerrno>
-#include <random>
 
 #include "reader/chunk_reader.h"
 #include "tests/io/child_process.h"
@@ -26,26 +25,10 @@ class VerifyTest : public testing::Test {
     return Verify(Image(path_), options, progress, Interrupt());
   }
 
-  // One bit in [begin, end) is wrong: it must be found, in words.
-  void ExpectFound(FileOffset begin, FileOffset end, std::string_view words) {
-    const FileOffset at = begin + ByteCount{random_() % (end - begin).value()};
-    const FlippedBit damage(path_, at, static_cast<unsigned>(random_() % 8));
-    SCOPED_TRACE("byte " + std::to_string(at.value()));
-    ExpectDamaged([&] { VerifyMetadata(Image(path_)); }, words);
-  }
-
-  // One bit anywhere in the file is wrong, in what nobody reads.
-  void ExpectIgnored(FileOffset at) const {
-    const FlippedBit damage(path_, at, 3);
-    const VerifyReport report = Report();
-    EXPECT_TRUE(report.damage.empty()) << "byte " << at.value() << ": " << report.damage.front();
-  }
-
   FileOffset PlaceOf(std::size_t block, std::uint64_t page) const {
     return Image(path_).contents().blocks[block].mapped_ram->pages_offset + PagesToBytes(PageIndex{page});
   }
 
-  std::mt19937_64 random_{21};
   ScratchDirectory directory_;
   std::string path_ = directory_.Path("vm.sav");
   SmallGuest guest_;
@@ -65,75 +48,11 @@ TEST_F(VerifyTest, FindsNothingWrongInAGoodImage) {
   EXPECT_EQ(report.checked, PagesToBytes(PageIndex{guest_.CountPresent()}));
 }
 
-TEST_F(VerifyTest, FindsAFlippedBitInHeaderOrDescription) {
-  const FileOffset stream = Image(path_).stream_start();
-  ExpectFound(FileOffset{24}, FileOffset{25}, "");
-  ExpectFound(FileOffset{72}, FileOffset{80}, "header or description");
-  for (int i = 0; i < 5; ++i) ExpectFound(FileOffset{92}, FileOffset{92 + 40}, "header or description");
-  for (int i = 0; i < 5; ++i) ExpectFound(FileOffset{200}, stream, "header or description");
-}
-
-TEST_F(VerifyTest, FindsAFlippedBitInTheStreamsHead) {
-  const Image image(path_);
-  const FileOffset bitmap = image.contents().blocks[0].mapped_ram->bitmap_offset;
-  for (FileOffset at = image.stream_start(); at < bitmap; at += ByteCount{1}) ExpectFound(at, at + ByteCount{1}, "");
-}
-
-TEST_F(VerifyTest, FindsAFlippedBitInEveryBlocksEntryAndBitmap) {
-  const Image image(path_);
-  for (std::size_t i = 0; i < image.contents().blocks.size(); ++i) {
-    const StreamBlock& block = image.contents().blocks[i];
-    const FileOffset bitmap = block.mapped_ram->bitmap_offset;
-    const ByteCount whole_words{block.pages() / 64 * 8};
-    for (int round = 0; round < 10 && whole_words.value() > 0; ++round) {
-      ExpectFound(bitmap, bitmap + whole_words, "block list, page bitmap or device state");
-    }
-    ExpectFound(bitmap, bitmap + ByteCount{BitmapBytes(block.pages())}, "");
-    const FileOffset header{bitmap.value() - kMappedRamHeaderBytes};
-    for (int round = 0; round < 10; ++round) ExpectFound(header, bitmap, "");
-  }
-}
-
-TEST_F(VerifyTest, FindsAFlippedBitInTheDeviceState) {
-  const FileOffset end = Image(path_).stream_end();
-  const FileOffset begin{end.value() - guest_.image().device_state.size()};
-  for (int i = 0; i < 20; ++i) ExpectFound(begin, end, "block list, page bitmap or device state");
-}
-
-TEST_F(VerifyTest, FindsAFlippedBitInTheTable) {
-  const HeaderExtension extension = *Image(path_).header()->extension;
-  for (int i = 0; i < 50; ++i) {
-    ExpectFound(extension.integrity_offset, extension.integrity_offset + extension.integrity_length,
-                "integrity table of");
-  }
-}
-
 TEST_F(VerifyTest, ReportsDamagedMetadataInsteadOfThrowing) {
   const FlippedBit damage(path_, FileOffset{95}, 0);
   const VerifyReport report = Report();
   ASSERT_EQ(report.damage.size(), 1U);
   EXPECT_NE(report.damage.front().find("header or description"), std::string::npos);
-}
-
-TEST_F(VerifyTest, NamesTheRangeOfADamagedPage) {
-  for (std::size_t block = 0; block < 3; ++block) {
-    for (int round = 0; round < 15; ++round) {
-      const std::uint64_t page = random_() % guest_.image().blocks[block].pages();
-      if (!guest_.IsPresent(block, page)) continue;
-      const FlippedBit damage(path_, PlaceOf(block, page) + ByteCount{random_() % kPageBytes}, 5);
-      const VerifyReport report = Report();
-      ASSERT_EQ(report.damage.size(), 1U) << block << ":" << page;
-      EXPECT_EQ(report.damage.front().find(RangeOf(guest_, block, page)), 0U) << report.damage.front();
-    }
-  }
-}
-
-TEST_F(VerifyTest, TellsWhereInTheFileTheDamageLies) {
-  const FlippedBit damage(path_, PlaceOf(1, 0), 0);
-  const std::uint64_t at = PlaceOf(1, 0).value();
-  const std::string wanted = "bytes " + std::to_string(at) + "-" + std::to_string(at + kPageBytes - 1) + " of the file";
-  ASSERT_EQ(Report().damage.size(), 1U);
-  EXPECT_NE(Report().damage.front().find(wanted), std::string::npos) << Report().damage.front();
 }
 
 TEST_F(VerifyTest, GoesOnBehindDamagedPagesAndListsThemInOrder) {
@@ -217,20 +136,6 @@ TEST_F(VerifyTest, JoinsNeighbouringPagesThatCannotBeRead) {
   EXPECT_EQ(said.find("wrong checksum"), std::string::npos) << said;
 }
 
-TEST_F(VerifyTest, DoesNotCountWhatLiesInHoles) {
-  const Image image(path_);
-  for (std::size_t i = 0; i < image.contents().blocks.size(); ++i) {
-    const StreamBlock& block = image.contents().blocks[i];
-    ExpectIgnored(FileOffset{block.mapped_ram->pages_offset.value() - 1});
-    ExpectIgnored(block.mapped_ram->bitmap_offset + ByteCount{BitmapBytes(block.pages())});
-    for (std::uint64_t page = 0; page < block.pages(); page += 7) {
-      if (!block.present.Test(page)) ExpectIgnored(PlaceOf(i, page));
-    }
-  }
-  const HeaderExtension extension = *image.header()->extension;
-  ExpectIgnored(FileOffset{extension.integrity_offset.value() - 1});
-}
-
 TEST_F(VerifyTest, IgnoresBytesBehindTheTable) {
   Overwrite(path_, FileOffset{Image(path_).file_length().value()}, ToBytes("something"));
   EXPECT_TRUE(Report().damage.empty());
@@ -240,7 +145,8 @@ TEST_F(VerifyTest, ChecksTheHeaderOfAnImageWithoutATable) {
   WriteCopy(path_, guest_, Copy::kVersion3WithoutChecksums);
   EXPECT_FALSE(Report().has_checksums);
   EXPECT_TRUE(Report().damage.empty());
-  ExpectFound(FileOffset{100}, FileOffset{1000}, "header or description");
+  const FlippedBit damage(path_, FileOffset{300}, 3);
+  ExpectDamaged([&] { VerifyMetadata(Image(path_)); }, "header or description");
 }
 
 TEST_F(VerifyTest, LooksAtTheStructureOfImagesWithoutChecksums) {
