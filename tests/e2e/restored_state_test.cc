@@ -1,4 +1,5 @@
 // What state and memory a guest has after its restore.
+#include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
