@@ -7,12 +7,16 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
+#include <syslog.h>
 #include <unistd.h>
 
 #include <array>
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
 #include <optional>
+
+#include "io/descriptor_message.h"
 
 namespace vmsave {
 namespace {
@@ -64,22 +68,9 @@ std::optional<Message> Receive(const FileDescriptor& channel) {
 // One message, with a descriptor where `descriptor` >= 0. False where it does not arrive.
 bool SendMessage(const FileDescriptor& channel, char kind, std::string_view text, int descriptor) {
   std::array<iovec, 2> parts{iovec{&kind, 1}, iovec{const_cast<char*>(text.data()), text.size()}};
-  msghdr message{};
-  message.msg_iov = parts.data();
-  message.msg_iovlen = parts.size();
-  alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int))> control{};
-  if (descriptor >= 0) {
-    message.msg_control = control.data();
-    message.msg_controllen = control.size();
-    cmsghdr* header = CMSG_FIRSTHDR(&message);
-    header->cmsg_level = SOL_SOCKET;
-    header->cmsg_type = SCM_RIGHTS;
-    header->cmsg_len = CMSG_LEN(sizeof(int));
-    std::memcpy(CMSG_DATA(header), &descriptor, sizeof(int));
-  }
   ssize_t sent = 0;
   do {
-    sent = ::sendmsg(channel.number(), &message, MSG_NOSIGNAL);
+    sent = SendWithDescriptor(channel.number(), parts, descriptor);
   } while (sent < 0 && errno == EINTR);
   return sent >= 0;
 }
@@ -108,29 +99,38 @@ class Watch {
       legacy_.record = std::move(message.text);
     } else if (message.kind == kLetGo) {
       std::erase_if(legacy_.held, [&](const Held& held) { return held.role == message.text; });
+    } else if (message.kind == kAccept) {
+      const std::size_t space = message.text.find(' ');
+      const auto count = static_cast<unsigned>(std::strtoul(message.text.c_str(), nullptr, 10));
+      legacy_.held.push_back({message.text.substr(space + 1), std::move(message.descriptor), count});
     } else {
-      legacy_.held.push_back({std::move(message.text), std::move(message.descriptor), message.kind == kAccept});
+      legacy_.held.push_back({std::move(message.text), std::move(message.descriptor)});
     }
   }
 
   void AcceptUntilMessage() {
     while (true) {
       std::vector<pollfd> pollers{{channel_.number(), POLLIN, 0}};
-      for (const Held& held : legacy_.held) {
-        pollers.push_back({held.accepts ? held.descriptor.number() : -1, POLLIN, 0});
+      std::vector<std::size_t> listeners;
+      for (std::size_t i = 0; i < legacy_.held.size(); ++i) {
+        if (legacy_.held[i].accepts == 0) continue;
+        pollers.push_back({legacy_.held[i].descriptor.number(), POLLIN, 0});
+        listeners.push_back(i);
       }
-      if (::poll(pollers.data(), pollers.size(), -1) < 0) continue;
+      if (::poll(pollers.data(), pollers.size(), -1) < 0 && errno != EINTR) return;
       if (pollers.front().revents != 0) return;
-      for (std::size_t i = 1; i < pollers.size(); ++i) {
-        if (pollers[i].revents != 0) Accept(i - 1);
+      for (std::size_t i = 0; i < listeners.size(); ++i) {
+        if (pollers[i + 1].revents != 0) Accept(listeners[i]);
       }
     }
   }
 
   void Accept(std::size_t listener) {
+    --legacy_.held[listener].accepts;  // also where it fails: nobody is to wait for it for ever
     const int number = ::accept4(legacy_.held[listener].descriptor.number(), nullptr, nullptr, SOCK_CLOEXEC);
     if (number < 0) return;
-    legacy_.held.push_back({legacy_.held[listener].role, FileDescriptor(number, "a connection to hold")});
+    std::string role = legacy_.held[listener].role;
+    legacy_.held.push_back({std::move(role), FileDescriptor(number, "a connection to hold")});
     SendMessage(channel_, kAccept, "", number);
   }
 
@@ -148,9 +148,21 @@ void LeaveTerminal() {
   ::close(null);
 }
 
-void IgnoreStoppingSignals() {
-  for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGPIPE, SIGXFSZ}) ::signal(signal, SIG_IGN);
-}
+// While one lives no signal that can be blocked reaches this thread; nor, for good, the child of a fork meanwhile.
+class BlockedSignals {
+ public:
+  BlockedSignals() {
+    sigset_t all;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before_);
+  }
+  BlockedSignals(const BlockedSignals&) = delete;
+  BlockedSignals& operator=(const BlockedSignals&) = delete;
+  ~BlockedSignals() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
+
+ private:
+  sigset_t before_{};
+};
 
 // Needs a privilege, and need not be had: the guard is small, and seldom the one that the kernel chooses.
 void AskToBeSparedWhenMemoryIsShort() {
@@ -160,22 +172,27 @@ void AskToBeSparedWhenMemoryIsShort() {
   ::close(file);
 }
 
-[[noreturn]] void Guard(const std::string& name, const FileDescriptor& channel, const GuardProcess::Undo& undo) {
+[[noreturn]] void Guard(const std::string& name, const FileDescriptor& channel,
+                        const GuardProcess::Undo& undo) noexcept {
   ::prctl(PR_SET_NAME, name.c_str());
-  IgnoreStoppingSignals();
   LeaveTerminal();
   AskToBeSparedWhenMemoryIsShort();
-  int status = 0;
   try {
     if (std::optional<Legacy> legacy = Watch(channel).AwaitLegacy()) undo(*std::move(legacy));
   } catch (const std::exception& error) {
-    fmt::print(stderr, "{}: {}\n", name, error.what());
-    status = 1;
+    GuardProcess::Tell(name, error.what());
   }
-  ::_exit(status);
+  ::_exit(0);
 }
 
 }  // namespace
+
+void GuardProcess::Tell(const std::string& program, const std::string& message) noexcept {
+  const std::string line = program + ": " + message + "\n";
+  [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, line.data(), line.size());
+  ::openlog(program.c_str(), LOG_PID, LOG_DAEMON);
+  ::syslog(LOG_WARNING, "%s", message.c_str());
+}
 
 GuardProcess::GuardProcess(const std::string& name, const Undo& undo) {
   std::array<int, 2> ends{};
@@ -184,6 +201,7 @@ GuardProcess::GuardProcess(const std::string& name, const Undo& undo) {
   }
   channel_ = FileDescriptor(ends[0], "the guard process");
   FileDescriptor guards_end(ends[1], "the guarded process");
+  const BlockedSignals from_the_beginning_on;
   pid_ = ::fork();
   if (pid_ < 0) throw Error::FromErrno("cannot start the guard process", errno);
   if (pid_ == 0) {
@@ -204,14 +222,14 @@ void GuardProcess::Hold(std::string_view role, const FileDescriptor& descriptor)
   Send(kHold, role, descriptor.number());
 }
 
-void GuardProcess::AcceptOn(std::string_view role, const FileDescriptor& listener) noexcept {
-  Send(kAccept, role, listener.number());
+void GuardProcess::AcceptOn(std::string_view role, const FileDescriptor& listener, unsigned count) {
+  Send(kAccept, fmt::format("{} {}", count, role), listener.number());
 }
 
 std::optional<FileDescriptor> GuardProcess::TakeConnection() {
   std::optional<Message> message = Receive(channel_);
   if (message) return std::move(message->descriptor);
-  gone_ = true;
+  Abandon();
   return std::nullopt;
 }
 
@@ -228,9 +246,13 @@ void GuardProcess::Dismiss() noexcept {
 }
 
 void GuardProcess::Send(char kind, std::string_view text, int descriptor) noexcept {
-  if (gone_ || SendMessage(channel_, kind, text, descriptor)) return;
+  if (pid_ < 0 || gone_ || SendMessage(channel_, kind, text, descriptor)) return;
+  Abandon();
+}
+
+void GuardProcess::Abandon() noexcept {
   gone_ = true;
-  ::kill(pid_, SIGKILL);
+  if (pid_ > 0) ::kill(pid_, SIGKILL);  // our child, and not reaped yet: nobody else has its number
 }
 
 }  // namespace vmsave

@@ -22,7 +22,7 @@ class GuardProcess {
   struct Held {
     std::string role;
     FileDescriptor descriptor;
-    bool accepts = false;
+    unsigned accepts = 0;  // so many more connections
   };
 
   // What this process leaves behind. The descriptors are in the order in which they were held.
@@ -32,8 +32,11 @@ class GuardProcess {
   };
 
   // Called in the guard once this process has ended, however that came, unless Dismiss was called. What it throws is
-  // told on standard error. Not called where nothing was ever recorded.
+  // told. Not called where nothing was ever recorded.
   using Undo = std::function<void(Legacy)>;
+
+  // For `undo`: on standard error, as far as that can still be written to, and in the system's log.
+  static void Tell(const std::string& program, const std::string& message) noexcept;
 
   // Forks. `name` is what the guard is called in lists of processes (at most 15 bytes). REQUIRES: no other thread has
   // been started. Throws Error{kFailed}.
@@ -51,9 +54,10 @@ class GuardProcess {
   // The guard holds a duplicate, so that the file or connection stays open whatever becomes of this process: also when
   // this process closes it.
   void Hold(std::string_view role, const FileDescriptor& descriptor) noexcept;
-  // The guard accepts the connections that are made to `listener` and hands them over by TakeConnection. So it holds
-  // each, in that role, from the beginning on: one that this process accepted itself could be lost before it is held.
-  void AcceptOn(std::string_view role, const FileDescriptor& listener) noexcept;
+  // The guard accepts the first `count` connections that are made to `listener` and hands them over by TakeConnection.
+  // So it holds each, in that role, from the beginning on: one that this process accepted itself could be lost before
+  // it is held.
+  void AcceptOn(std::string_view role, const FileDescriptor& listener, unsigned count);
   // Closes the duplicates of that role.
   void LetGo(std::string_view role) noexcept;
 
@@ -64,14 +68,18 @@ class GuardProcess {
   // There is nothing to undo any more: the guard ends, and has ended when this returns.
   void Dismiss() noexcept;
 
+  // Of the guard; -1 once it was dismissed.
+  pid_t pid() const { return pid_; }
+
   // Whether the guard was found to have ended before its time: nobody would undo anything.
   bool gone() const { return gone_; }
 
  private:
   void Send(char kind, std::string_view text, int descriptor = -1) noexcept;
+  void Abandon() noexcept;
 
   FileDescriptor channel_;
-  pid_t pid_ = -1;
+  pid_t pid_ = -1;  // once it is dismissed
   std::atomic<bool> gone_ = false;
 };
 

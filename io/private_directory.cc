@@ -84,9 +84,16 @@ PrivateDirectory::~PrivateDirectory() {
   Remove(directory_, path_);
 }
 
+// Only sockets, and what has become of the directory stays what it is: somebody else may have put his own in its place.
 void RemovePrivateDirectory(const std::string& path) noexcept {
-  const int number = ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-  if (number >= 0) Remove(FileDescriptor(number, path), path);
+  const FileDescriptor directory(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC), path);
+  if (!directory.valid()) return;
+  if (const DirectoryStream stream = ReadFromStart(directory)) {
+    while (const dirent* entry = ::readdir(stream.get())) {
+      if (entry->d_type == DT_SOCK) ::unlinkat(directory.number(), &entry->d_name[0], 0);
+    }
+  }
+  ::rmdir(path.c_str());
 }
 
 std::string PrivateDirectory::Path(std::string_view name) const {

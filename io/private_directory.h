@@ -45,8 +45,7 @@ class PrivateDirectory {
   FileDescriptor directory_;
 };
 
-// Removes one that the process which made it has left behind, as its destructor does. A path that is no directory of
-// this user's is passed over.
+// Removes one that the process which made it has left behind, with the sockets in it, if nothing else is.
 void RemovePrivateDirectory(const std::string& path) noexcept;
 
 }  // namespace vmsave

@@ -67,13 +67,20 @@ void ThrowAway(MigrationSockets sockets, const std::stop_token& stop) {
   constexpr int kClosed = -1;  // poll(2) passes over it
   std::vector<pollfd> pollers;
   for (const FileDescriptor* socket : sockets) pollers.push_back({socket->number(), POLLIN, 0});
+  std::vector<FileDescriptor> accepted;
   std::vector<std::byte> piece(kPieceBytes);
   while (!stop.stop_requested()) {
     if (::poll(pollers.data(), pollers.size(), kPieceTimeoutMs) <= 0) continue;
     for (pollfd& poller : pollers) {
       if (poller.revents == 0) continue;
       const ssize_t got = ::recv(poller.fd, piece.data(), piece.size(), MSG_DONTWAIT);
-      if (got == 0 || (got < 0 && errno != EAGAIN && errno != EINTR)) poller.fd = kClosed;
+      if (got > 0 || (got < 0 && (errno == EAGAIN || errno == EINTR))) continue;
+      const int connection = got < 0 ? ::accept4(poller.fd, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK) : kClosed;
+      if (connection >= 0) accepted.emplace_back(connection, "a migration connection");
+      if (connection < 0) poller.fd = kClosed;
+    }
+    for (std::size_t known = pollers.size() - sockets.size(); known < accepted.size(); ++known) {
+      pollers.push_back({accepted[known].number(), POLLIN, 0});
     }
   }
 }

@@ -30,8 +30,8 @@ struct MigrationKind {
 
 MigrationKind KindOfMigration(const std::set<std::string>& capabilities, const QemuVersion& version);
 
-// Takes all that comes over the sockets and throws it away, until it is stopped. For another thread: QEMU may wait for
-// room in a socket, and answers no command until somebody reads.
+// Takes all that comes over the sockets, and over connections made to those that listen, and throws it away, until it
+// is stopped. For another thread: QEMU may wait for room in a socket, and answers no command until somebody reads.
 void ThrowAway(MigrationSockets sockets, const std::stop_token& stop);
 
 // Where QEMU's settings for migrations were noted, so that they will be put back. Each throws what QmpClient::Execute

@@ -23,21 +23,22 @@ std::vector<Capability> Query(QmpClient& qmp) {
   return capabilities;
 }
 
-void PutBack(QmpClient& qmp, const std::string& command, const QmpClient::Json& old) noexcept {
-  if (old.empty()) return;
+bool PutBack(QmpClient& qmp, const std::string& command, const QmpClient::Json& old) noexcept {
   try {
     const QmpClient::Uninterrupted uninterrupted(qmp);
     qmp.Execute(command, old);
+    return true;
   } catch (const std::exception&) {
-    return;  // QEMU is gone, and its settings with it
+    return false;  // where QEMU is gone, its settings went with it
   }
 }
 
 }  // namespace
 
-void PutBack(QmpClient& qmp, const OldMigrationSettings& old) noexcept {
-  PutBack(qmp, "migrate-set-parameters", old.parameters);
-  if (!old.capabilities.empty()) PutBack(qmp, "migrate-set-capabilities", {{"capabilities", old.capabilities}});
+bool PutBack(QmpClient& qmp, const OldMigrationSettings& old) noexcept {
+  const bool parameters = old.parameters.empty() || PutBack(qmp, "migrate-set-parameters", old.parameters);
+  return (old.capabilities.empty() || PutBack(qmp, "migrate-set-capabilities", {{"capabilities", old.capabilities}})) &&
+         parameters;
 }
 
 MigrationSettings::MigrationSettings(QmpClient& qmp, const std::set<std::string>& capabilities_on, OnFailure on_failure,
@@ -76,8 +77,8 @@ MigrationSettings::~MigrationSettings() {
 }
 
 void MigrationSettings::PutAllBack() noexcept {
-  PutBack(qmp_, old_);
-  if (guard_ != nullptr) guard_->NoteSettings({});
+  const bool done = PutBack(qmp_, old_);
+  if (done && guard_ != nullptr) guard_->NoteSettings({});
 }
 
 void MigrationSettings::TellGuard() {

@@ -17,8 +17,8 @@ struct OldMigrationSettings {
   QmpClient::Json capabilities = QmpClient::Json::array();  // of migrate-set-capabilities
 };
 
-// What QEMU then refuses (it may be gone) is passed over.
-void PutBack(QmpClient& qmp, const OldMigrationSettings& old) noexcept;
+// False where QEMU refuses it or does not answer (it may be gone).
+bool PutBack(QmpClient& qmp, const OldMigrationSettings& old) noexcept;
 
 // What becomes of the settings when an exception ends their scope. kLeave: for a QEMU that is not fit for use then.
 enum class OnFailure { kPutBack, kLeave };

@@ -80,7 +80,6 @@ MultifdListener::MultifdListener(const QmpClient& qmp, SaveGuard* guard, std::ch
       patience_(patience),
       directory_(qmp, guard == nullptr ? PrivateDirectory::Announce() : guard->AnnounceDirectory()),
       socket_(Listen(directory_.Path(kSocketName))) {
-  if (guard_ != nullptr) guard_->AcceptOn(socket_);
   directory_.LetQemuIn(kSocketName);
 }
 
@@ -92,6 +91,7 @@ MultifdSockets MultifdListener::Accept(unsigned channels, const Interrupt& inter
   // All first: QEMU may send nothing on one before it has made the others.
   const Check until_made =
       Until(Clock::now() + patience_, check, "QEMU does not make all the connections that it should");
+  if (guard_ != nullptr) guard_->AcceptOn(socket_, channels + 1);
   while (connections_.size() < channels + 1) connections_.push_back(AcceptOne(interrupt, until_made));
 
   const Check until_said = Until(Clock::now() + patience_, check, "QEMU made a connection and does not say for what");

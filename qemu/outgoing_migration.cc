@@ -184,8 +184,10 @@ void OutgoingMigration::End() noexcept {
     }
     if (guard_ != nullptr) guard_->NoteMigration(std::nullopt);
   } catch (const QmpError&) {
+    if (guard_ != nullptr) guard_->LetSocketsGo();
     return;  // it answers, though not well
   } catch (const std::exception&) {
+    if (guard_ != nullptr) guard_->LetSocketsGo();  // what frees a QEMU that waits for room is that they are closed
     // Whoever undoes the rest will find out what became of QEMU, and need not wait so long once more.
     qmp_.SetTimeout(kOnceItHangs);
   }

@@ -45,8 +45,12 @@ QmpClient::QmpClient(const FileDescriptor& connection, const std::string& socket
   connection_.Send(QmpRequest("query-version", Json::object(), id, what_failed), kNoDescriptor, kTakeOverTimeout,
                    what_failed);
   while (const std::optional<std::string> line = connection_.ReadLine(deadline, &interrupt_)) {
-    const Json message = ParseQmp(*line);
-    if (!message.is_object() || message.value("id", Json()) != id) continue;
+    Json message = ParseQmp(*line);
+    if (!StringMember(message, "event").empty()) KeepEvent(std::move(message), line->size(), what_failed);
+    if (!message.is_object() || message.value("id", Json()) != id) {
+      if (connection_.TimeIsUp(deadline)) break;
+      continue;
+    }
     const std::optional<QemuVersion> version =
         GreetingVersion({{"QMP", {{"version", message.value("return", Json())}}}});
     if (!version) break;

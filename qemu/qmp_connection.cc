@@ -12,6 +12,8 @@
 #include <cerrno>
 #include <cstring>
 
+#include "io/descriptor_message.h"
+
 namespace vmsave {
 namespace {
 
@@ -78,25 +80,6 @@ FileDescriptor Connect(const std::string& path) {
   return socket;
 }
 
-// One sendmsg(2); `descriptor` >= 0 goes along with the first byte.
-ssize_t SendSome(int socket, std::string_view bytes, int descriptor) {
-  iovec part{const_cast<char*>(bytes.data()), bytes.size()};
-  msghdr message{};
-  message.msg_iov = &part;
-  message.msg_iovlen = 1;
-  alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int))> control{};
-  if (descriptor >= 0) {
-    message.msg_control = control.data();
-    message.msg_controllen = control.size();
-    cmsghdr* header = CMSG_FIRSTHDR(&message);
-    header->cmsg_level = SOL_SOCKET;
-    header->cmsg_type = SCM_RIGHTS;
-    header->cmsg_len = CMSG_LEN(sizeof(int));
-    std::memcpy(CMSG_DATA(header), &descriptor, sizeof(int));
-  }
-  return ::sendmsg(socket, &message, MSG_NOSIGNAL);
-}
-
 }  // namespace
 
 std::chrono::steady_clock::time_point DeadlineIn(std::chrono::milliseconds timeout) {
@@ -122,7 +105,8 @@ void QmpConnection::Send(std::string_view line, int descriptor, std::chrono::mil
   const Clock::time_point deadline = DeadlineIn(timeout);
   std::string_view rest = line;
   while (!rest.empty()) {
-    const ssize_t sent = SendSome(socket_.number(), rest, descriptor);
+    std::array<iovec, 1> part{iovec{const_cast<char*>(rest.data()), rest.size()}};
+    const ssize_t sent = SendWithDescriptor(socket_.number(), part, descriptor);
     if (sent >= 0) {
       rest.remove_prefix(static_cast<std::size_t>(sent));
       descriptor = -1;

@@ -172,7 +172,12 @@ class Restore {
     const QmpClient::Uninterrupted uninterrupted(qmp_);
     summary_.running = options_.run.value_or(image_.was_running());
     if (guard_ != nullptr) guard_->NoteLoaded(qmp_, summary_.running);
-    LetRun(qmp_, summary_.running);
+    try {
+      LetRun(qmp_, summary_.running);
+    } catch (const std::exception&) {
+      if (guard_ != nullptr) guard_->NoteNotRunning();
+      throw;
+    }
   }
 
   QmpClient& qmp_;

@@ -4,13 +4,13 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/syscall.h>
-#include <syslog.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <charconv>
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <nlohmann/json.hpp>
 #include <thread>
 
@@ -27,19 +27,21 @@ constexpr std::string_view kQmpRole = "qmp";          // the connection to QEMU
 constexpr std::string_view kProcessRole = "process";  // a pidfd, where the kernel has those
 constexpr std::chrono::seconds kGraceForTerm{5};
 constexpr std::chrono::seconds kGraceForAll{60};
+constexpr std::chrono::minutes kPatience{10};  // disks may be slow to come to life
 constexpr auto kPoll = std::chrono::milliseconds(20);
 
+// In a form that leaves paths as they are, whatever bytes they have.
 std::string Encode(const RestoreRecord& record) {
-  const Json json{{"directories", record.directories},
-                  {"qmp_socket", record.qmp_socket},
-                  {"argument", record.argument},
-                  {"run", record.run ? Json(*record.run) : Json()},
-                  {"released", record.released}};
-  return json.dump(-1, ' ', true, Json::error_handler_t::replace);
+  const std::vector<std::uint8_t> bytes = Json::to_cbor({{"directories", record.directories},
+                                                         {"qmp_socket", record.qmp_socket},
+                                                         {"argument", record.argument},
+                                                         {"run", record.run ? Json(*record.run) : Json()},
+                                                         {"released", record.released}});
+  return {bytes.begin(), bytes.end()};
 }
 
 RestoreRecord Decode(const std::string& text) {
-  const Json json = Json::parse(text);
+  const Json json = Json::from_cbor(text);
   RestoreRecord record;
   json.at("directories").get_to(record.directories);
   json.at("qmp_socket").get_to(record.qmp_socket);
@@ -58,14 +60,19 @@ bool IsAlive(const FileDescriptor& process) {
   return ::poll(&poller, 1, 0) == 0;
 }
 
-// Where the kernel has no pidfd (Linux < 5.3) nothing can be ended: its number may mean another process by now.
-void EndProcess(const FileDescriptor& process) {
+// `ended` and `send` of one process. Gives up after a while.
+void EndProcess(const std::function<bool()>& ended, const std::function<void(int signal)>& send) {
   for (const int signal : {SIGTERM, SIGKILL}) {
-    ::syscall(SYS_pidfd_send_signal, process.number(), signal, nullptr, 0);
+    if (ended()) return;
+    send(signal);
     const auto deadline = Clock::now() + kGraceForTerm;
-    while (IsAlive(process) && Clock::now() < deadline) std::this_thread::sleep_for(kPoll);
-    if (!IsAlive(process)) return;
+    while (!ended() && Clock::now() < deadline) std::this_thread::sleep_for(kPoll);
   }
+}
+
+void EndProcess(const FileDescriptor& process) {
+  EndProcess([&] { return !IsAlive(process); },
+             [&](int signal) { ::syscall(SYS_pidfd_send_signal, process.number(), signal, nullptr, 0); });
 }
 
 bool HasArgument(const std::filesystem::path& process, const std::string& argument) {
@@ -76,7 +83,14 @@ bool HasArgument(const std::filesystem::path& process, const std::string& argume
   return false;
 }
 
-// A process that has not ended and has `argument` in its command line; 0 where there is none.
+// Where the kernel has no pidfd (Linux < 5.3) its number has to do, looked at again each time.
+void EndProcess(pid_t pid, const std::string& argument) {
+  if (const FileDescriptor process = OpenProcess(pid); process.valid()) return EndProcess(process);
+  const std::filesystem::path path = fmt::format("/proc/{}", pid);
+  EndProcess([&] { return !HasArgument(path, argument); }, [pid](int signal) { ::kill(pid, signal); });
+}
+
+// A process that has not ended and has `argument`, which is not empty, in its command line; 0 where there is none.
 pid_t FindProcess(const std::string& argument) {
   for (const auto& entry : std::filesystem::directory_iterator("/proc")) {
     const std::string name = entry.path().filename().string();
@@ -93,23 +107,19 @@ class RestoreUndo {
   explicit RestoreUndo(GuardProcess::Legacy legacy) : record_(Decode(legacy.record)), held_(std::move(legacy.held)) {}
 
   void Run() {
-    if (!record_.released)
-      Tell("vmrestore: killed in the middle of a restore; " + (record_.run ? Finish() : EndQemu()));
+    const std::string outcome = record_.released ? "" : record_.run ? Finish() : EndQemu();
     for (const std::string& path : record_.directories) RemovePrivateDirectory(path);
+    if (!outcome.empty()) GuardProcess::Tell("vmrestore", "killed in the middle of a restore; " + outcome);
   }
 
  private:
-  static void Tell(const std::string& message) {
-    fmt::print(stderr, "{}\n", message);
-    ::openlog("vmrestore", LOG_PID, LOG_DAEMON);
-    ::syslog(LOG_WARNING, "%s", message.c_str());
-  }
-
   std::string Finish() const {
     const auto connection = std::ranges::find(held_, kQmpRole, &GuardProcess::Held::role);
+    if (connection == held_.end()) return "the guest was loaded; QMP cont resumes it";
     try {
       const Interrupt never;
       QmpClient qmp(connection->descriptor, record_.qmp_socket, never);
+      const QmpClient::Patience patience(qmp, kPatience);
       LetRun(qmp, *record_.run);
       return fmt::format("the guest was loaded, and {}", *record_.run ? "runs" : "is paused");
     } catch (const std::exception& error) {
@@ -119,6 +129,7 @@ class RestoreUndo {
   }
 
   std::string EndQemu() const {
+    if (record_.argument.empty()) return "no QEMU was started; one that waited for the guest is to be ended";
     for (const GuardProcess::Held& held : held_) {
       if (held.role == kProcessRole) EndProcess(held.descriptor);
     }
@@ -126,7 +137,7 @@ class RestoreUndo {
     const auto deadline = Clock::now() + kGraceForAll;
     while (const pid_t process = FindProcess(record_.argument)) {
       if (Clock::now() > deadline) return fmt::format("its QEMU does not end: kill process {}", process);
-      EndProcess(OpenProcess(process));
+      EndProcess(process, record_.argument);
     }
     return "its QEMU was ended, and the image is as it was";
   }
@@ -141,22 +152,22 @@ void UndoRestore(GuardProcess::Legacy legacy) {
 
 }  // namespace
 
-RestoreGuard::RestoreGuard() : process_("vmrestore-guard", UndoRestore) {}
+RestoreGuard::RestoreGuard() : process_("restore-guard", UndoRestore) {}
 
-void RestoreGuard::Tell() {
+void RestoreGuard::Record() {
   process_.Record(Encode(record_));
 }
 
 PrivateDirectory::Announce RestoreGuard::AnnounceDirectory() {
   return [this](const std::string& path) {
     record_.directories.push_back(path);
-    Tell();
+    Record();
   };
 }
 
 void RestoreGuard::NoteArgument(const std::string& argument) {
   record_.argument = argument;
-  Tell();
+  Record();
 }
 
 void RestoreGuard::NoteProcess(pid_t process) {
@@ -168,13 +179,19 @@ void RestoreGuard::NoteLoaded(const QmpClient& qmp, bool run) {
   process_.Hold(kQmpRole, qmp.socket());
   record_.qmp_socket = qmp.socket_path();
   record_.run = run;
-  Tell();
+  Record();
+}
+
+void RestoreGuard::NoteNotRunning() {
+  process_.LetGo(kQmpRole);
+  record_.run.reset();
+  Record();
 }
 
 void RestoreGuard::NoteReleased() {
   process_.LetGo(kQmpRole);
   record_.released = true;
-  Tell();
+  Record();
 }
 
 }  // namespace vmsave

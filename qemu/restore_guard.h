@@ -17,7 +17,7 @@ namespace vmsave {
 struct RestoreRecord {
   std::vector<std::string> directories;  // with sockets
   std::string qmp_socket;
-  std::string argument;     // in the command line of QEMU alone
+  std::string argument;     // in the command line of QEMU alone; empty where none is started
   std::optional<bool> run;  // the guest is loaded: whether it is to run
   bool released = false;    // nothing but the directory is left to the guard
 };
@@ -36,11 +36,13 @@ class RestoreGuard {
   // One that will have it there in a moment.
   void NoteProcess(pid_t process);
   void NoteLoaded(const QmpClient& qmp, bool run);
+  // The guest could not be resumed: this process gives up.
+  void NoteNotRunning();
   // The guest is restored, and QEMU is to stay.
   void NoteReleased();
 
  private:
-  void Tell();
+  void Record();
 
   RestoreRecord record_;
   GuardProcess process_;

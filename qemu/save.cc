@@ -179,12 +179,14 @@ SaveSummary SaveGuest(QmpClient& qmp, const SaveOptions& options, Progress& prog
     if (guard != nullptr) guard->NotePublishing(file);
     file.Publish();
   } catch (const std::exception& failure) {
+    if (guard != nullptr) guard->NotePublishingFailed();
     pause.Undo(failure);
     TellIfMigrationStays(qmp, facts, failure);
     ThrowAsFailure(facts, failure);
     throw;
   }
   pause.Settle(options.after);
+  if (guard != nullptr) guard->NoteEnd();
   summary.paused = pause.length();
   summary.after = options.after;
   summary.runs_on = options.after == AfterSave::kResume && pause.was_running();

@@ -10,7 +10,7 @@
 
 namespace vmsave {
 
-SaveGuard::SaveGuard() : process_("vmsave-guard", UndoSave) {}
+SaveGuard::SaveGuard() : process_("save-guard", UndoSave) {}
 
 template <class Change>
 void SaveGuard::Note(const Change& change) {
@@ -48,6 +48,21 @@ void SaveGuard::NotePublishing(const NewFile& file) {
   Note([&](SaveRecord& record) { record.publishing = Publishing{name, status.st_dev, status.st_ino}; });
 }
 
+void SaveGuard::NotePublishingFailed() {
+  Note([](SaveRecord& record) { record.publishing.reset(); });
+}
+
+void SaveGuard::NoteEnd() {
+  const std::lock_guard lock(mutex_);
+  record_ = {};
+  process_.Record("");
+  for (const std::string_view role : {kQmpRole, kDirectoryRole, kSocketRole}) process_.LetGo(role);
+}
+
+void SaveGuard::LetSocketsGo() {
+  process_.LetGo(kSocketRole);
+}
+
 void SaveGuard::NotePause(const PauseState& state) {
   Note([&](SaveRecord& record) { record.pause = state; });
 }
@@ -58,7 +73,7 @@ void SaveGuard::NoteSettings(const OldMigrationSettings& old) {
 
 void SaveGuard::NoteMigration(const std::optional<MigrationKind>& kind) {
   Note([&](SaveRecord& record) { record.migration = kind; });
-  if (!kind) process_.LetGo(kSocketRole);
+  if (!kind) LetSocketsGo();
 }
 
 void SaveGuard::NoteDescriptors(const std::string& mark) {
@@ -69,8 +84,8 @@ PrivateDirectory::Announce SaveGuard::AnnounceDirectory() {
   return [this](const std::string& path) { Note([&](SaveRecord& record) { record.directories.push_back(path); }); };
 }
 
-void SaveGuard::AcceptOn(const FileDescriptor& listener) {
-  process_.AcceptOn(kSocketRole, listener);
+void SaveGuard::AcceptOn(const FileDescriptor& listener, unsigned count) {
+  process_.AcceptOn(kSocketRole, listener, count);
 }
 
 void SaveGuard::HoldSocket(const FileDescriptor& socket) {

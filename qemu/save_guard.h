@@ -29,17 +29,22 @@ class SaveGuard {
   // The file is about to get its name.
   void NotePublishing(const NewFile& file);
 
+  void NotePublishingFailed();
+  // The save has ended, well or not, and nothing is to be undone or finished any more.
+  void NoteEnd();
+
   void NotePause(const PauseState& state);
   void NoteSettings(const OldMigrationSettings& old);
   void NoteMigration(const std::optional<MigrationKind>& kind);
   void NoteDescriptors(const std::string& mark);
 
-  // A connection that QEMU sends over: QEMU is not to lose it when this process ends. Whoever closes it has to shut it
-  // down first: the guard keeps a duplicate until the migration is noted to have ended.
+  // A connection that QEMU sends over: QEMU is not to lose it when this process ends. The guard
+  // keeps a duplicate until the migration is noted to have ended, or LetSocketsGo.
   void HoldSocket(const FileDescriptor& socket);
+  void LetSocketsGo();
 
   // The same for all that QEMU makes: as GuardProcess::AcceptOn.
-  void AcceptOn(const FileDescriptor& listener);
+  void AcceptOn(const FileDescriptor& listener, unsigned count);
   std::optional<FileDescriptor> TakeConnection() { return process_.TakeConnection(); }
   int connections() const { return process_.connections(); }
 

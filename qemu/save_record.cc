@@ -25,11 +25,12 @@ NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(SaveRecord, guest, qmp_socket, pause, migrati
                                    path, temporary, publishing, after)
 
 std::string EncodeSaveRecord(const SaveRecord& record) {
-  return nlohmann::json(record).dump(-1, ' ', true, nlohmann::json::error_handler_t::replace);
+  const std::vector<std::uint8_t> bytes = nlohmann::json::to_cbor(nlohmann::json(record));
+  return {bytes.begin(), bytes.end()};
 }
 
 SaveRecord DecodeSaveRecord(const std::string& text) {
-  return nlohmann::json::parse(text).get<SaveRecord>();
+  return nlohmann::json::from_cbor(text).get<SaveRecord>();
 }
 
 }  // namespace vmsave

@@ -33,6 +33,7 @@ struct SaveRecord {
   AfterSave after = AfterSave::kQuit;
 };
 
+// In a form that leaves names as they are, whatever bytes they have.
 std::string EncodeSaveRecord(const SaveRecord& record);
 
 // REQUIRES: what EncodeSaveRecord has returned.

@@ -3,10 +3,10 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/stat.h>
-#include <syslog.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <thread>
 
 #include "io/private_directory.h"
@@ -20,27 +20,21 @@ namespace {
 
 constexpr auto kPatience = std::chrono::minutes(10);
 
-void Tell(const std::string& message) {
-  fmt::print(stderr, "vmsave: {}\n", message);
-  ::openlog("vmsave", LOG_PID, LOG_DAEMON);
-  ::syslog(LOG_WARNING, "%s", message.c_str());
-}
-
 class SaveUndo {
  public:
   explicit SaveUndo(GuardProcess::Legacy legacy)
       : record_(DecodeSaveRecord(legacy.record)), held_(std::move(legacy.held)) {}
 
   void Run() {
-    if (HasItsName()) {
-      Tell(fmt::format("killed at the end of a save; {} is complete{}", record_.path,
-                       OutcomeOf(&SaveUndo::FinishGuest)));
-    } else {
-      const std::string outcome = OutcomeOf(&SaveUndo::ReleaseGuest);
-      Tell(fmt::format("killed in the middle of a save; no image was written{}", outcome));
-    }
+    const bool has_its_name = HasItsName();
+    const bool finish = has_its_name && SyncDirectory();
+    const std::string outcome = finish ? OutcomeOf(&SaveUndo::FinishGuest) : OutcomeOf(&SaveUndo::ReleaseGuest);
     RemoveTemporary();
     for (const std::string& path : record_.directories) RemovePrivateDirectory(path);
+    std::string image = "no image was written";
+    if (has_its_name) image = fmt::format("{} is complete", record_.path);
+    if (has_its_name && !finish) image += ", but a power failure could still undo its name";
+    GuardProcess::Tell("vmsave", fmt::format("killed in the middle of a save; {}{}", image, outcome));
   }
 
  private:
@@ -56,6 +50,8 @@ class SaveUndo {
            ::fstatat(directory->number(), record_.publishing->name.c_str(), &status, AT_SYMLINK_NOFOLLOW) == 0 &&
            status.st_dev == record_.publishing->device && status.st_ino == record_.publishing->inode;
   }
+
+  bool SyncDirectory() const { return ::fsync(Find(kDirectoryRole)->number()) == 0 || errno == EINVAL; }
 
   // Gone already where it was renamed; the other of two names where it was linked.
   void RemoveTemporary() const {
@@ -83,20 +79,32 @@ class SaveUndo {
     }
   }
 
+  // Each step is tried, whatever became of those before: the last one matters most.
   std::string ReleaseGuest(QmpClient& qmp) const {
-    if (record_.migration) {
-      GoOnUntilMigrationMayEnd(qmp, *record_.migration);
-      CancelMigration(qmp, *record_.migration);
-    }
-    PutBack(qmp, record_.settings);
-    if (!record_.descriptors.empty()) RemoveDescriptorSets(qmp, record_.descriptors);
+    std::string failures;
+    const auto attempt = [&failures](const auto& step) {
+      try {
+        step();
+      } catch (const std::exception& error) {
+        failures += fmt::format("; {}", error.what());
+      }
+    };
+    attempt([&] {
+      if (record_.migration) GoOnUntilMigrationMayEnd(qmp, *record_.migration);
+    });
+    attempt([&] {
+      if (record_.migration) CancelMigration(qmp, *record_.migration);
+    });
+    if (!PutBack(qmp, record_.settings)) failures += "; its migration settings could not be put back";
+    attempt([&] {
+      if (!record_.descriptors.empty()) RemoveDescriptorSets(qmp, record_.descriptors);
+    });
     const PauseState pause = record_.pause.value_or(PauseState());
     GuestPause(qmp, record_.guest, pause).Resume();
-    return fmt::format("{} {}", record_.guest, pause.was_running ? "runs on" : "is as it was before");
+    return fmt::format("{} {}{}", record_.guest, pause.was_running ? "runs on" : "is as it was before", failures);
   }
 
   std::string FinishGuest(QmpClient& qmp) const {
-    ::fsync(Find(kDirectoryRole)->number());
     PutBack(qmp, record_.settings);
     const PauseState pause = record_.pause.value_or(PauseState());
     GuestPause(qmp, record_.guest, pause).Settle(record_.after);

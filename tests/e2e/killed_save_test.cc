@@ -145,11 +145,27 @@ TEST_P(KilledSaveTest, OnceTheImageHasItsNameTheSaveIsFinished) {
   EXPECT_TRUE(GoesOn(restored, restored.console().FirstTick()));
 }
 
-class OlderImageTest : public KilledSaveTest {};
-INSTANTIATE_TEST_SUITE_P(OneWay, OlderImageTest, testing::Values(AllWays().front()),
+class OneWayKilledTest : public KilledSaveTest {};
+INSTANTIATE_TEST_SUITE_P(OneWay, OneWayKilledTest, testing::Values(AllWays().front()),
                          [](const auto& shown) { return shown.param.name; });
 
-TEST_P(OlderImageTest, SurvivesASaveThatIsKilledAtAnyStepBeforeTheNewOneIsComplete) {
+// As a name may be: a path is bytes, and no text.
+TEST_P(OneWayKilledTest, OfANameThatIsNoUtf8IsUndoneToo) {
+  const std::string path = ImagePath("vm\xe9.sav");
+  std::vector<std::string> command = Command("quit");
+  command.back() = path;
+
+  const Outcome before = RunToEndOfGuard(WithFault("killrename", 1, sockets_.path(), command), path);
+  EXPECT_TRUE(FilesBesideImage().empty());
+  ExpectGuestAsBefore();
+  const Outcome after = RunToEndOfGuard(WithFault("killrename", 2, sockets_.path(), command), path);
+
+  EXPECT_TRUE(Refused(before, kKilled, "no image was written, and vm1 runs on"));
+  EXPECT_TRUE(Refused(after, kKilled, "is complete, and QEMU ended"));
+  EXPECT_TRUE(guest_->Processes().empty());
+}
+
+TEST_P(OneWayKilledTest, OlderImageSurvivesUntilTheNewOneIsComplete) {
   ASSERT_TRUE(Succeeded(RunToEnd(Command("resume"))));
   const std::string older = ReadWholeFile(ImagePath());
   std::vector<std::string> command = Command("resume");
@@ -165,7 +181,7 @@ TEST_P(OlderImageTest, SurvivesASaveThatIsKilledAtAnyStepBeforeTheNewOneIsComple
 }
 
 // Who kills the guard takes nothing but the guard.
-TEST_P(OlderImageTest, SaveWhoseGuardIsKilledGoesOnAndSaysSo) {
+TEST_P(OneWayKilledTest, SaveWhoseGuardIsKilledGoesOnAndSaysSo) {
   const Outcome outcome = RunToEnd(WithFault("killguard", 3, sockets_.path(), Command("resume")));
 
   EXPECT_TRUE(Succeeded(outcome));
@@ -310,6 +326,25 @@ TEST_P(KilledRestoreTest, AtAnyStepLeavesTheGuestRunningOrNoQemu) {
   ExpectAllOrNothing("memory", {});
   ExpectAllOrNothing("multifd", {});
   ExpectAllOrNothing("stream", {});
+}
+
+// Nothing that vmrestore did not start is ended: neither the QEMU that waits, nor what only looks like one.
+TEST_P(KilledRestoreTest, LeavesAQemuThatWaitsAlone) {
+  const ProgramRun bystander({"sh", "-c", "sleep 1000", ""});
+  for (const unsigned step : {2U, 6U, 10U}) {
+    Guest waiting(files_, fmt::format("waiting-{}", step), shape_);
+    waiting.Start({"-incoming", "defer"});
+
+    const Outcome outcome =
+        RunToEndOfGuard(WithFault("kill", step, sockets_.path(),
+                                  {VMRESTORE_PROGRAM, "--qmp", waiting.qmp_path(), "--parallel", "4", ImagePath()}),
+                        ImagePath());
+
+    EXPECT_EQ(outcome.status, kKilled) << outcome.err;
+    EXPECT_EQ(waiting.Processes().size(), 1U);
+    EXPECT_EQ(::kill(bystander.pid(), 0), 0);
+  }
+  EXPECT_TRUE(std::filesystem::is_empty(sockets_.path()));
 }
 
 TEST_P(KilledRestoreTest, AlsoWithAQemuThatDaemonizes) {
