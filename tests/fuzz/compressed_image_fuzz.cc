@@ -23,6 +23,7 @@ int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   const FuzzInput input(data, size);
   constexpr std::string_view kDescription{"<domain/>\0", 10};
   SaveHeader header;
+  header.state = ImageState::kComplete;
   header.version = 2;
   header.data_length = kDescription.size();
   header.format = ChooseFormat(input.choice);

@@ -59,6 +59,7 @@ void AddCompressed(const SeedDirectory& seeds, const std::string& name, std::spa
 std::vector<std::byte> InterruptedEdit(std::uint32_t version) {
   constexpr std::size_t kDataLength = 100;
   SaveHeader header;
+  header.state = ImageState::kComplete;
   header.version = version;
   header.data_length = kDataLength;
   if (version == 3) {

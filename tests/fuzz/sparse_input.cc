@@ -9,9 +9,9 @@ namespace vmsave {
 namespace {
 
 constexpr std::size_t kMaxHoles = 64;
-constexpr std::size_t kHoleBytes = 4;              // its place in the data and its length, in pages
-constexpr std::uint64_t kMaxHolePages = 2048;      // of one
-constexpr std::uint64_t kMaxPagesInHoles = 16384;  // of all: a file with more is a large one
+constexpr std::size_t kHoleBytes = 4;             // its place in the data and its length, in pages
+constexpr std::uint64_t kMaxHolePages = 2048;     // of one
+constexpr std::uint64_t kMaxPagesInHoles = 2048;  // of all: a file with more is a large one
 constexpr std::size_t kLeastHolePages = 2;
 
 struct Hole {
