@@ -52,7 +52,7 @@ INSTANTIATE_TEST_SUITE_P(Both, LiveSaveTest, testing::Values(WhichQemu::kOld, Wh
 // vmsave is held back until the guest has gone on for some ticks. It must not be stopped for long: the guest waits for
 // its first writes to be saved.
 TEST_P(LiveSaveTest, SnapshotIsOfTheBeginning) {
-  constexpr unsigned kTicksMeanwhile = 20;
+  constexpr unsigned kTicksMeanwhile = 10;  // a hundredth of a second each, of a save of seconds
   Boot(192, "fill=90 seed=7 tick=5 passes=40");
   const std::unique_ptr<QmpClient> observer = Observe();
   for (int i = 0; i < kTries; ++i) {
@@ -92,7 +92,7 @@ TEST_P(LiveSaveTest, PrecopyIsOfTheEnd) {
   constexpr unsigned kTicksMeanwhile = 20;
   Boot(64, "fill=50 seed=7 tick=10 passes=4");
   const unsigned before = guest_->console().LastTick();
-  ProgramRun save = StartSave({"--live", "--image-version", "3", "--max-bandwidth", "50M"});
+  ProgramRun save = StartSave({"--live", "--image-version", "3", "--max-bandwidth", "10M"});
   guest_->console().WaitForTicks(kTicksMeanwhile);
   ASSERT_FALSE(save.Ended()) << "the save was over too soon";
 
