@@ -28,7 +28,7 @@ std::vector<const char*> Places(Reach reach) {
 std::string MakeDirectory(Reach reach, const PrivateDirectory::Announce& announce) {
   for (const char* place : Places(reach)) {
     if (place == nullptr || place[0] != '/') continue;
-    const std::string path = fmt::format("{}/vmsave-{}", place, RandomSuffix());
+    std::string path = fmt::format("{}/vmsave-{}", place, RandomSuffix());
     if (path.size() + 1 + PrivateDirectory::kMaxNameBytes >= sizeof(sockaddr_un::sun_path)) continue;
     if (announce) announce(path);
     if (::mkdir(path.c_str(), S_IRWXU) == 0) return path;
