@@ -3,7 +3,7 @@
 #pragma once
 
 #include "reader/image.h"
-#include "writer/version3_file.h"
+#include "writer/fixed_offset_file.h"
 #include "writer/write_options.h"
 
 namespace vmsave {

@@ -7,8 +7,8 @@
 #include "qemu/save_job.h"
 #include "reader/file_source.h"
 #include "writer/complete_image.h"
+#include "writer/fixed_offset_file.h"
 #include "writer/stream_hash.h"
-#include "writer/version3_file.h"
 
 namespace vmsave {
 namespace {
@@ -58,7 +58,7 @@ void LetQemuWrite(SaveJob& job, FileOffset start) {
 }  // namespace
 
 WriteTotals SaveByQemu(SaveJob& job) {
-  Version3Envelope envelope(job.file, job.description, job.was_running, Version3Kind(job.write.checksums));
+  FixedOffsetEnvelope envelope(job.file, job.description, job.was_running, Version3Kind(job.write.checksums));
   LetQemuWrite(job, envelope.stream_start());
   const ReadBackStream stream = ReadBack(job.file, envelope.stream_start());
   job.release(stream.device_state);

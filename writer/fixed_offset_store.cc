@@ -7,8 +7,8 @@
 #include "writer/arriving_chunks.h"
 #include "writer/chunk_rehash.h"
 #include "writer/complete_image.h"
+#include "writer/fixed_offset_file.h"
 #include "writer/page_writer.h"
-#include "writer/version3_file.h"
 
 namespace vmsave {
 namespace {

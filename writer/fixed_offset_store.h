@@ -5,8 +5,8 @@
 #include <functional>
 #include <memory>
 
+#include "writer/fixed_offset_file.h"
 #include "writer/page_store.h"
-#include "writer/version3_file.h"
 
 namespace vmsave {
 

@@ -2,9 +2,9 @@
 
 #include "format/page_hash.h"
 #include "writer/complete_image.h"
+#include "writer/fixed_offset_file.h"
 #include "writer/image_writer.h"
 #include "writer/ram_scan.h"
-#include "writer/version3_file.h"
 
 namespace vmsave {
 namespace {

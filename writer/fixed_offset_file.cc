@@ -1,4 +1,4 @@
-#include "writer/version3_file.h"
+#include "writer/fixed_offset_file.h"
 
 #include <sys/types.h>
 #include <unistd.h>
@@ -42,8 +42,8 @@ void SetLength(const FileDescriptor& file, FileOffset length) {
 
 }  // namespace
 
-Version3Envelope::Version3Envelope(const NewFile& file, std::string_view description, bool was_running,
-                                   FixedOffsetKind kind)
+FixedOffsetEnvelope::FixedOffsetEnvelope(const NewFile& file, std::string_view description, bool was_running,
+                                         FixedOffsetKind kind)
     : file_(file),
       description_(EncodeDescription(description)),
       header_(MakeHeader(description_.size(), was_running, kind)) {
@@ -51,7 +51,7 @@ Version3Envelope::Version3Envelope(const NewFile& file, std::string_view descrip
   WriteAt(file_.buffered(), description_, FileOffset{kSaveHeaderBytes});
 }
 
-ByteCount Version3Envelope::Close(FileOffset stream_end, const std::optional<IntegrityTable>& table) {
+ByteCount FixedOffsetEnvelope::Close(FileOffset stream_end, const std::optional<IntegrityTable>& table) {
   if (!header_.extension) return stream_end - FileOffset{0};
   HeaderExtension& extension = *header_.extension;
   extension.stream_end = stream_end;

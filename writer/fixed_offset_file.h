@@ -28,10 +28,10 @@ constexpr FixedOffsetKind Version3Kind(bool checksums) {
 
 // What stands around QEMU's stream: header and description in front of it, integrity table behind it. Keeps a reference
 // to the file. The calls throw Error{kFailed} for what the file refuses.
-class Version3Envelope {
+class FixedOffsetEnvelope {
  public:
   // Writes header and description; the magic says that the image is partial.
-  Version3Envelope(const NewFile& file, std::string_view description, bool was_running, FixedOffsetKind kind);
+  FixedOffsetEnvelope(const NewFile& file, std::string_view description, bool was_running, FixedOffsetKind kind);
 
   FileOffset stream_start() const { return header_.stream_start(); }
 
@@ -76,7 +76,7 @@ class FixedOffsetFile {
 
   const NewFile& file_;
   FixedOffsetKind kind_;
-  Version3Envelope envelope_;
+  FixedOffsetEnvelope envelope_;
   IntegrityTable table_;
   FixedOffsetLayout layout_;
   PagePlaces places_;
