@@ -60,7 +60,7 @@ class Restore {
     LoadOrTellThatQemuEnded();
     Resume();
     summary_.elapsed = Clock::now() - start;
-    for (const StreamBlock& block : image_.contents().blocks) summary_.ram += block.length;
+    summary_.ram = image_.contents().ram_length();
     return summary_;
   }
 

@@ -65,24 +65,6 @@ class RecordedSource : public ByteSource {
   std::span<const std::byte> ready_;  // written down and not passed on yet
 };
 
-// Notes which pages are present in the end.
-class PageCensus : public PageSink {
- public:
-  void OnBlocks(const StreamContents& contents) override {
-    for (const StreamBlock& block : contents.blocks) present_.emplace_back(block.pages());
-  }
-  std::span<std::byte> PageTarget(std::size_t block, PageIndex page) override {
-    present_[block].Set(page.value());
-    return {};
-  }
-  void OnZeroPage(std::size_t block, PageIndex page) override { present_[block].Clear(page.value()); }
-
-  const std::vector<PageBitmap>& present() const { return present_; }
-
- private:
-  std::vector<PageBitmap> present_;
-};
-
 void Receive(SaveJob& job, const std::function<void(SocketReader&)>& receive) {
   std::set<std::string> capabilities;
   if (job.live == LiveMode::kSnapshot) capabilities.insert("background-snapshot");
@@ -94,19 +76,19 @@ void Receive(SaveJob& job, const std::function<void(SocketReader&)>& receive) {
 WriteTotals RecordVersion2(SaveJob& job) {
   SequentialWriter writer(job.file, job.write.engine, std::max(job.write.channels, kLeastInFlight));
   writer.Append(EncodeBeforeStream(job.description, job.was_running));
-  PageCensus census;
+  PresenceSink presence;
   std::vector<std::byte> device_state;
   ByteCount length;
   Receive(job, [&](SocketReader& reader) {
     RecordedSource source(reader, writer);
-    ReadStreamUpToDevices(source, census);
+    ReadStreamUpToDevices(source, presence);
     device_state = ReadDeviceState(source);
     length = writer.position() - FileOffset{0};
     writer.Finish();  // on the thread that began the writes: what a thread leaves in flight may end with it
   });
   job.release(device_state);
   CompleteImage(job.file, job.progress);
-  return CountTotals(census.present(), length);
+  return CountTotals(presence.Take(), length);
 }
 
 WriteTotals SpreadVersion3(SaveJob& job) {
