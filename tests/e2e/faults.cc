@@ -31,6 +31,10 @@ bool IsAnyLeft(const std::string& argument) {
 
 Outcome RunToEndOfGuard(const std::vector<std::string>& command, const std::string& argument) {
   ProgramRun run(command);
+  return WaitForGuardToo(run, argument);
+}
+
+Outcome WaitForGuardToo(ProgramRun& run, const std::string& argument) {
   Outcome outcome = run.Wait();
   WaitUntil("the end of the guard", [&] { return !IsAnyLeft(argument); });
   outcome.err = run.err();

@@ -7,6 +7,7 @@
 
 #include "tests/e2e/end_to_end_test.h"
 #include "tests/e2e/faults.h"
+#include "tests/e2e/ways_to_save.h"
 
 namespace vmsave {
 namespace {
@@ -15,33 +16,7 @@ constexpr int kKilled = 128 + SIGKILL;
 constexpr unsigned kUsualStride = 23;
 constexpr unsigned kUsualStrideOfRestores = 37;
 
-struct Way {
-  std::string name;
-  WhichQemu qemu;
-  Ram ram;
-  std::vector<std::string> options;
-};
-
-std::ostream& operator<<(std::ostream& out, const Way& way) {
-  return out << way.name;
-}
-
-std::vector<Way> AllWays() {
-  std::vector<Way> ways;
-  for (const WhichQemu qemu : {WhichQemu::kOld, WhichQemu::kNew}) {
-    const std::string suffix = qemu == WhichQemu::kOld ? "Old" : "New";
-    ways.push_back({"Memory3" + suffix, qemu, Ram::kFile, {"--from", "memory", "--image-version", "3"}});
-    ways.push_back({"Memory2" + suffix, qemu, Ram::kFile, {"--from", "memory", "--image-version", "2"}});
-    ways.push_back({"Multifd" + suffix, qemu, Ram::kPrivate, {"--from", "multifd", "--image-version", "3"}});
-    ways.push_back({"Stream" + suffix, qemu, Ram::kPrivate, {"--from", "stream", "--image-version", "2"}});
-    ways.push_back({"Live" + suffix, qemu, Ram::kPrivate, {"--from", "multifd", "--image-version", "3", "--live"}});
-    ways.push_back({"Snapshot" + suffix, qemu, Ram::kPrivate, {"--live=snapshot", "--image-version", "3"}});
-  }
-  ways.push_back({"Qemu", WhichQemu::kNew, Ram::kPrivate, {"--from", "qemu", "--image-version", "3"}});
-  return ways;
-}
-
-class KilledSaveTest : public EndToEndTest, public testing::WithParamInterface<Way> {
+class KilledSaveTest : public EndToEndTest, public testing::WithParamInterface<WayToSave> {
  protected:
   void SetUp() override {
     EndToEndTest::SetUp();
@@ -97,7 +72,7 @@ class KilledSaveTest : public EndToEndTest, public testing::WithParamInterface<W
   }
 };
 
-INSTANTIATE_TEST_SUITE_P(Ways, KilledSaveTest, testing::ValuesIn(AllWays()),
+INSTANTIATE_TEST_SUITE_P(Ways, KilledSaveTest, testing::ValuesIn(WaysToSave()),
                          [](const auto& shown) { return shown.param.name; });
 
 TEST_P(KilledSaveTest, AtAnyStepLeavesAllOrNothing) {
@@ -148,7 +123,7 @@ TEST_P(KilledSaveTest, OnceTheImageHasItsNameTheSaveIsFinished) {
 }
 
 class OneWayKilledTest : public KilledSaveTest {};
-INSTANTIATE_TEST_SUITE_P(OneWay, OneWayKilledTest, testing::Values(AllWays().front()),
+INSTANTIATE_TEST_SUITE_P(OneWay, OneWayKilledTest, testing::Values(WaysToSave().front()),
                          [](const auto& shown) { return shown.param.name; });
 
 // As a name may be: a path is bytes, and no text.
