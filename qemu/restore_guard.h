@@ -3,24 +3,14 @@
 
 #include <sys/types.h>
 
-#include <optional>
 #include <string>
-#include <vector>
 
 #include "io/guard_process.h"
 #include "io/private_directory.h"
 #include "qemu/qmp_client.h"
+#include "qemu/restore_record.h"
 
 namespace vmsave {
-
-// How far a restore is.
-struct RestoreRecord {
-  std::vector<std::string> directories;  // with sockets
-  std::string qmp_socket;
-  std::string argument;     // in the command line of QEMU alone; empty where none is started
-  std::optional<bool> run;  // the guest is loaded: whether it is to run
-  bool released = false;    // nothing but the directory is left to the guard
-};
 
 // Not thread-safe. Once the guest is loaded the guard finishes the restore instead: it resumes the guest, or leaves it
 // paused, as was asked.
