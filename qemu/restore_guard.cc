@@ -1,8 +1,5 @@
 #include "qemu/restore_guard.h"
 
-#include <sys/syscall.h>
-#include <unistd.h>
-
 #include "qemu/restore_undo.h"
 
 namespace vmsave {
@@ -25,9 +22,8 @@ void RestoreGuard::NoteArgument(const std::string& argument) {
   Record();
 }
 
-void RestoreGuard::NoteProcess(pid_t process) {
-  const FileDescriptor descriptor(static_cast<int>(::syscall(SYS_pidfd_open, process, 0)), "pidfd");
-  if (descriptor.valid()) process_.Hold(kProcessRole, descriptor);
+void RestoreGuard::NoteProcess(const HeldProcess& process) {
+  if (process.descriptor().valid()) process_.Hold(kProcessRole, process.descriptor());
 }
 
 void RestoreGuard::NoteLoaded(const QmpClient& qmp, bool run) {

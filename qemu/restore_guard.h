@@ -1,11 +1,10 @@
 // A process that ends the QEMU which vmrestore has started, when vmrestore is killed before the guest is in it.
 #pragma once
 
-#include <sys/types.h>
-
 #include <string>
 
 #include "io/guard_process.h"
+#include "io/held_process.h"
 #include "io/private_directory.h"
 #include "qemu/qmp_client.h"
 #include "qemu/restore_record.h"
@@ -24,7 +23,7 @@ class RestoreGuard {
   // Every process that has `argument` in its command line is QEMU, or has started it.
   void NoteArgument(const std::string& argument);
   // One that will have it there in a moment.
-  void NoteProcess(pid_t process);
+  void NoteProcess(const HeldProcess& process);
   void NoteLoaded(const QmpClient& qmp, bool run);
   // The guest could not be resumed: this process gives up.
   void NoteNotRunning();

@@ -1,18 +1,14 @@
 #include "qemu/restore_undo.h"
 
 #include <fmt/format.h>
-#include <poll.h>
-#include <signal.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <charconv>
+#include <chrono>
 #include <filesystem>
 #include <fstream>
-#include <functional>
-#include <thread>
 
+#include "io/held_process.h"
 #include "io/private_directory.h"
 #include "qemu/guest_pause.h"
 #include "qemu/restore_record.h"
@@ -22,48 +18,14 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr std::chrono::seconds kGraceForTerm{5};
 constexpr std::chrono::seconds kGraceForAll{60};
-constexpr std::chrono::minutes kPatience{10};  // disks may be slow to come to life
-constexpr auto kPoll = std::chrono::milliseconds(20);
 
-FileDescriptor OpenProcess(pid_t pid) {
-  return {static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)), "pidfd"};
-}
-
-bool IsAlive(const FileDescriptor& process) {
-  pollfd poller{process.number(), POLLIN, 0};
-  return ::poll(&poller, 1, 0) == 0;
-}
-
-// `ended` and `send` of one process. Gives up after a while.
-void EndProcess(const std::function<bool()>& ended, const std::function<void(int signal)>& send) {
-  for (const int signal : {SIGTERM, SIGKILL}) {
-    if (ended()) return;
-    send(signal);
-    const auto deadline = Clock::now() + kGraceForTerm;
-    while (!ended() && Clock::now() < deadline) std::this_thread::sleep_for(kPoll);
-  }
-}
-
-void EndProcess(const FileDescriptor& process) {
-  EndProcess([&] { return !IsAlive(process); },
-             [&](int signal) { ::syscall(SYS_pidfd_send_signal, process.number(), signal, nullptr, 0); });
-}
-
-bool HasArgument(const std::filesystem::path& process, const std::string& argument) {
-  std::ifstream file(process / "cmdline");
+bool HasArgument(pid_t process, const std::string& argument) {
+  std::ifstream file(fmt::format("/proc/{}/cmdline", process));
   for (std::string word; std::getline(file, word, '\0');) {
     if (word == argument) return true;
   }
   return false;
-}
-
-// Where the kernel has no pidfd (Linux < 5.3) its number has to do, looked at again each time.
-void EndProcess(pid_t pid, const std::string& argument) {
-  if (const FileDescriptor process = OpenProcess(pid); process.valid()) return EndProcess(process);
-  const std::filesystem::path path = fmt::format("/proc/{}", pid);
-  EndProcess([&] { return !HasArgument(path, argument); }, [pid](int signal) { ::kill(pid, signal); });
 }
 
 // A process that has not ended and has `argument`, which is not empty, in its command line; 0 where there is none.
@@ -73,7 +35,7 @@ pid_t FindProcess(const std::string& argument) {
     pid_t pid = 0;
     const auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), pid);
     const bool is_number = error == std::errc() && end == name.data() + name.size();
-    if (is_number && HasArgument(entry.path(), argument)) return pid;
+    if (is_number && HasArgument(pid, argument)) return pid;
   }
   return 0;
 }
@@ -96,7 +58,7 @@ class RestoreUndo {
     try {
       const Interrupt never;
       QmpClient qmp(connection->descriptor, record_.qmp_socket, never);
-      const QmpClient::Patience patience(qmp, kPatience);
+      const QmpClient::Patience patience(qmp, kPatienceWithDisks);
       LetRun(qmp, *record_.run);
       return fmt::format("the guest was loaded, and {}", *record_.run ? "runs" : "is paused");
     } catch (const std::exception& error) {
@@ -105,16 +67,17 @@ class RestoreUndo {
     }
   }
 
-  std::string EndQemu() const {
+  std::string EndQemu() {
     if (record_.argument.empty()) return "no QEMU was started; one that waited for the guest is to be ended";
-    for (const GuardProcess::Held& held : held_) {
-      if (held.role == kProcessRole) EndProcess(held.descriptor);
+    for (GuardProcess::Held& held : held_) {
+      if (held.role == kProcessRole) HeldProcess(std::move(held.descriptor)).End();
     }
     // One that daemonizes, or that a launcher has started, is not its child; and while these end they may start more.
     const auto deadline = Clock::now() + kGraceForAll;
-    while (const pid_t process = FindProcess(record_.argument)) {
-      if (Clock::now() > deadline) return fmt::format("its QEMU does not end: kill process {}", process);
-      EndProcess(process, record_.argument);
+    while (const pid_t pid = FindProcess(record_.argument)) {
+      if (Clock::now() > deadline) return fmt::format("its QEMU does not end: kill process {}", pid);
+      const HeldProcess process(pid);
+      if (HasArgument(pid, record_.argument)) process.End();  // else it has ended, and another has its number
     }
     return "its QEMU was ended, and the image is as it was";
   }
