@@ -30,6 +30,9 @@ class RestoreGuard {
   // The guest is restored, and QEMU is to stay.
   void NoteReleased();
 
+  // Whether somebody killed the guard.
+  bool gone() const { return process_.gone(); }
+
  private:
   void Record();
 
