@@ -14,7 +14,9 @@
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
 #include <optional>
+#include <system_error>
 
 #include "io/descriptor_message.h"
 
@@ -148,6 +150,29 @@ void LeaveTerminal() {
   ::close(null);
 }
 
+// False where the kernel cannot do it (Linux < 5.9).
+bool CloseRange(unsigned first, unsigned last) {
+  return first > last || ::close_range(first, last, 0) == 0;
+}
+
+std::vector<int> OpenDescriptors() {
+  std::vector<int> numbers;
+  std::error_code error;
+  for (std::filesystem::directory_iterator entry("/proc/self/fd", error), end; entry != end; entry.increment(error)) {
+    numbers.push_back(std::atoi(entry->path().filename().c_str()));
+  }
+  return numbers;
+}
+
+// What the other process has inherited is not for the guard to keep: a shell's lock, a pipe whose end somebody awaits.
+void CloseAllBut(const FileDescriptor& kept) {
+  const auto number = static_cast<unsigned>(kept.number());
+  if (CloseRange(STDERR_FILENO + 1, number - 1) && CloseRange(number + 1, ~0U)) return;
+  for (const int open : OpenDescriptors()) {
+    if (open > STDERR_FILENO && open != kept.number()) ::close(open);
+  }
+}
+
 // While one lives no signal that can be blocked reaches this thread; nor, for good, the child of a fork meanwhile.
 class BlockedSignals {
  public:
@@ -176,6 +201,7 @@ void AskToBeSparedWhenMemoryIsShort() {
                         const GuardProcess::Undo& undo) noexcept {
   ::prctl(PR_SET_NAME, name.c_str());
   LeaveTerminal();
+  CloseAllBut(channel);
   AskToBeSparedWhenMemoryIsShort();
   try {
     if (std::optional<Legacy> legacy = Watch(channel).AwaitLegacy()) undo(*std::move(legacy));
