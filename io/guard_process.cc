@@ -16,6 +16,7 @@
 #include <cstring>
 #include <filesystem>
 #include <optional>
+#include <span>
 #include <system_error>
 
 #include "io/descriptor_message.h"
@@ -49,10 +50,9 @@ FileDescriptor TakeDescriptor(msghdr& message) {
   return {number, "a descriptor to hold"};
 }
 
-// Nothing once the other process has ended.
-std::optional<Message> Receive(const FileDescriptor& channel) {
-  std::vector<char> bytes(kMaxMessageBytes);
-  iovec part{bytes.data(), bytes.size()};
+// `room` is for the message as it comes, and is not empty. Nothing once the other process has ended.
+std::optional<Message> Receive(const FileDescriptor& channel, std::span<char> room) {
+  iovec part{room.data(), room.size()};
   alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int))> control{};
   msghdr message{};
   message.msg_iov = &part;
@@ -64,7 +64,8 @@ std::optional<Message> Receive(const FileDescriptor& channel) {
     got = ::recvmsg(channel.number(), &message, MSG_CMSG_CLOEXEC);
   } while (got < 0 && errno == EINTR);
   if (got <= 0) return std::nullopt;
-  return Message{bytes[0], std::string(bytes.data() + 1, static_cast<std::size_t>(got) - 1), TakeDescriptor(message)};
+  const std::span<const char> bytes = room.first(static_cast<std::size_t>(got));
+  return Message{bytes.front(), std::string(bytes.begin() + 1, bytes.end()), TakeDescriptor(message)};
 }
 
 // One message, with a descriptor where `descriptor` >= 0. False where it does not arrive.
@@ -86,7 +87,7 @@ class Watch {
   std::optional<Legacy> AwaitLegacy() {
     while (true) {
       AcceptUntilMessage();
-      std::optional<Message> message = Receive(channel_);
+      std::optional<Message> message = Receive(channel_, room_);
       if (!message) break;
       if (message->kind == kDismiss) return std::nullopt;
       Take(*std::move(message));
@@ -137,6 +138,7 @@ class Watch {
   }
 
   const FileDescriptor& channel_;
+  std::vector<char> room_ = std::vector<char>(kMaxMessageBytes);
   Legacy legacy_;
 };
 
@@ -253,7 +255,8 @@ void GuardProcess::AcceptOn(std::string_view role, const FileDescriptor& listene
 }
 
 std::optional<FileDescriptor> GuardProcess::TakeConnection() {
-  std::optional<Message> message = Receive(channel_);
+  std::array<char, 1> kind{};  // a connection comes without a text
+  std::optional<Message> message = Receive(channel_, kind);
   if (message) return std::move(message->descriptor);
   Abandon();
   return std::nullopt;
