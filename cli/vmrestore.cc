@@ -184,6 +184,7 @@ int Main(int argc, char** argv) {
   ReportOutcome(progress, style, [&] {
     Program program(options, interrupt, guard, progress, process);
     const RestoreSummary summary = ShowProgress(progress, style, [&] { return program.Restore(); });
+    if (guard.gone()) PrintLine(stderr, "vmrestore: warning: its guard process was ended by somebody");
     if (style != ProgressStyle::kJson) PrintLine(stderr, AsText(summary, program.GuestName()));
     return AsJson(summary, options);
   });

@@ -14,7 +14,10 @@
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
 #include <optional>
+#include <span>
+#include <system_error>
 
 #include "io/descriptor_message.h"
 
@@ -47,10 +50,9 @@ FileDescriptor TakeDescriptor(msghdr& message) {
   return {number, "a descriptor to hold"};
 }
 
-// Nothing once the other process has ended.
-std::optional<Message> Receive(const FileDescriptor& channel) {
-  std::vector<char> bytes(kMaxMessageBytes);
-  iovec part{bytes.data(), bytes.size()};
+// `room` is for the message as it comes, and is not empty. Nothing once the other process has ended.
+std::optional<Message> Receive(const FileDescriptor& channel, std::span<char> room) {
+  iovec part{room.data(), room.size()};
   alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int))> control{};
   msghdr message{};
   message.msg_iov = &part;
@@ -62,7 +64,8 @@ std::optional<Message> Receive(const FileDescriptor& channel) {
     got = ::recvmsg(channel.number(), &message, MSG_CMSG_CLOEXEC);
   } while (got < 0 && errno == EINTR);
   if (got <= 0) return std::nullopt;
-  return Message{bytes[0], std::string(bytes.data() + 1, static_cast<std::size_t>(got) - 1), TakeDescriptor(message)};
+  const std::span<const char> bytes = room.first(static_cast<std::size_t>(got));
+  return Message{bytes.front(), std::string(bytes.begin() + 1, bytes.end()), TakeDescriptor(message)};
 }
 
 // One message, with a descriptor where `descriptor` >= 0. False where it does not arrive.
@@ -84,7 +87,7 @@ class Watch {
   std::optional<Legacy> AwaitLegacy() {
     while (true) {
       AcceptUntilMessage();
-      std::optional<Message> message = Receive(channel_);
+      std::optional<Message> message = Receive(channel_, room_);
       if (!message) break;
       if (message->kind == kDismiss) return std::nullopt;
       Take(*std::move(message));
@@ -135,6 +138,7 @@ class Watch {
   }
 
   const FileDescriptor& channel_;
+  std::vector<char> room_ = std::vector<char>(kMaxMessageBytes);
   Legacy legacy_;
 };
 
@@ -146,6 +150,29 @@ void LeaveTerminal() {
   ::dup2(null, STDIN_FILENO);
   ::dup2(null, STDOUT_FILENO);
   ::close(null);
+}
+
+// False where the kernel cannot do it (Linux < 5.9).
+bool CloseRange(unsigned first, unsigned last) {
+  return first > last || ::close_range(first, last, 0) == 0;
+}
+
+std::vector<int> OpenDescriptors() {
+  std::vector<int> numbers;
+  std::error_code error;
+  for (std::filesystem::directory_iterator entry("/proc/self/fd", error), end; entry != end; entry.increment(error)) {
+    numbers.push_back(std::atoi(entry->path().filename().c_str()));
+  }
+  return numbers;
+}
+
+// What the other process has inherited is not for the guard to keep: a shell's lock, a pipe whose end somebody awaits.
+void CloseAllBut(const FileDescriptor& kept) {
+  const auto number = static_cast<unsigned>(kept.number());
+  if (CloseRange(STDERR_FILENO + 1, number - 1) && CloseRange(number + 1, ~0U)) return;
+  for (const int open : OpenDescriptors()) {
+    if (open > STDERR_FILENO && open != kept.number()) ::close(open);
+  }
 }
 
 // While one lives no signal that can be blocked reaches this thread; nor, for good, the child of a fork meanwhile.
@@ -176,6 +203,7 @@ void AskToBeSparedWhenMemoryIsShort() {
                         const GuardProcess::Undo& undo) noexcept {
   ::prctl(PR_SET_NAME, name.c_str());
   LeaveTerminal();
+  CloseAllBut(channel);
   AskToBeSparedWhenMemoryIsShort();
   try {
     if (std::optional<Legacy> legacy = Watch(channel).AwaitLegacy()) undo(*std::move(legacy));
@@ -227,7 +255,8 @@ void GuardProcess::AcceptOn(std::string_view role, const FileDescriptor& listene
 }
 
 std::optional<FileDescriptor> GuardProcess::TakeConnection() {
-  std::optional<Message> message = Receive(channel_);
+  std::array<char, 1> kind{};  // a connection comes without a text
+  std::optional<Message> message = Receive(channel_, kind);
   if (message) return std::move(message->descriptor);
   Abandon();
   return std::nullopt;

@@ -15,8 +15,9 @@
 
 namespace vmsave {
 
-// The guard has a session of its own and is not reached by the signals that stop a program; it keeps standard error.
-// It does not survive what ends both at once: SIGKILL to a whole control group, a power failure.
+// The guard has a session of its own and is not reached by the signals that stop a program; it keeps standard error,
+// and nothing else that is open in this process when it is made. It does not survive what ends both at once: SIGKILL to
+// a whole control group, a power failure.
 class GuardProcess {
  public:
   struct Held {
@@ -39,7 +40,7 @@ class GuardProcess {
   static void Tell(const std::string& program, const std::string& message) noexcept;
 
   // Forks. `name` is what the guard is called in lists of processes (at most 15 bytes). REQUIRES: no other thread has
-  // been started. Throws Error{kFailed}.
+  // been started; the standard streams are open. Throws Error{kFailed}.
   GuardProcess(const std::string& name, const Undo& undo);
   GuardProcess(const GuardProcess&) = delete;
   GuardProcess& operator=(const GuardProcess&) = delete;

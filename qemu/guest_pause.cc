@@ -1,8 +1,6 @@
 #include "qemu/guest_pause.h"
 
 #include <fmt/format.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 #include "qemu/guest_facts.h"
 #include "qemu/qmp_message.h"
@@ -11,16 +9,9 @@
 namespace vmsave {
 namespace {
 
-constexpr int kQuitTimeoutMs = 30'000;
-constexpr int kEndTimeoutMs = 1'000;  // between the last breath of its QMP connection and that of a process
+constexpr auto kQuitTimeout = std::chrono::seconds(30);
+constexpr auto kEndTimeout = std::chrono::seconds(1);  // between the end of its QMP connection and that of a process
 constexpr auto kEventTimeout = std::chrono::seconds(5);
-constexpr auto kPatience = std::chrono::minutes(10);
-
-// QEMU's process, so that its end can be waited for; no descriptor where it cannot be seen from here.
-FileDescriptor OpenProcess(const QmpClient& qmp) {
-  const pid_t pid = qmp.peer_pid();
-  return {pid > 0 ? static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)) : -1, "QEMU's process"};
-}
 
 // A guest in any other state was stopped by somebody or something else.
 bool IsStoppedByMigration(const std::string& status) {
@@ -40,7 +31,7 @@ void LetRun(QmpClient& qmp, bool run) {
 }
 
 GuestPause::GuestPause(QmpClient& qmp, std::string name, const PauseState& state)
-    : qmp_(qmp), name_(std::move(name)), process_(OpenProcess(qmp)), state_(state) {}
+    : qmp_(qmp), name_(std::move(name)), process_(qmp.peer_pid()), state_(state) {}
 
 GuestPause::GuestPause(QmpClient& qmp, std::string name, SaveGuard* guard)
     : GuestPause(qmp, std::move(name), PauseState{.was_running = QueryStatus(qmp) == "running"}) {
@@ -53,10 +44,9 @@ void GuestPause::TellGuard() {
   if (guard_ != nullptr) guard_->NotePause(state_);
 }
 
-// Stopping and resuming a guest wait for its disks.
 class GuestPause::Command {
  public:
-  explicit Command(QmpClient& qmp) : uninterrupted_(qmp), patience_(qmp, kPatience) {}
+  explicit Command(QmpClient& qmp) : uninterrupted_(qmp), patience_(qmp, kPatienceWithDisks) {}
 
  private:
   QmpClient::Uninterrupted uninterrupted_;
@@ -109,8 +99,7 @@ void GuestPause::Undo(const std::exception& failure) {
 
 // Where the process cannot be seen, a closed connection is taken for its end.
 bool GuestPause::HasEnded() const {
-  if (!qmp_.closed()) return false;
-  return !process_.valid() || Interrupt().WaitReadable(process_.number(), kEndTimeoutMs);
+  return qmp_.closed() && process_.AwaitEnd(kEndTimeout);
 }
 
 void GuestPause::Settle(AfterSave after) {
@@ -170,8 +159,7 @@ void GuestPause::Quit() {
   } catch (const Error&) {
     if (!qmp_.closed()) throw;  // else it went before it could answer
   }
-  const bool ended = process_.valid() ? Interrupt().WaitReadable(process_.number(), kQuitTimeoutMs)
-                                      : qmp_.WaitClosed(std::chrono::milliseconds(kQuitTimeoutMs));
+  const bool ended = process_.valid() ? process_.AwaitEnd(kQuitTimeout) : qmp_.WaitClosed(kQuitTimeout);
   if (!ended) throw Error(ErrorKind::kFailed, "QEMU was told to quit", "it is still there after 30 s");
 }
 

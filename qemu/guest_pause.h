@@ -5,6 +5,7 @@
 #include <exception>
 #include <string>
 
+#include "io/held_process.h"
 #include "qemu/qmp_client.h"
 
 namespace vmsave {
@@ -20,6 +21,9 @@ struct PauseState {
   bool stopped = false;  // by us
   bool resumed = false;
 };
+
+// How long QEMU is given to stop or resume a guest, which waits for the guest's disks.
+inline constexpr auto kPatienceWithDisks = std::chrono::minutes(10);
 
 // Resumes the guest or stops it, unless it is so already. Throws as QmpClient::Execute does.
 void LetRun(QmpClient& qmp, bool run);
@@ -70,7 +74,7 @@ class GuestPause {
   QmpClient& qmp_;
   SaveGuard* guard_ = nullptr;
   std::string name_;
-  FileDescriptor process_;
+  HeldProcess process_;  // QEMU, as far as it can be seen from here
   PauseState state_;
   std::optional<std::chrono::microseconds> stopped_at_;  // since the epoch; while it stands still
   std::chrono::microseconds stood_still_{0};

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "format/qemu_stream.h"
+#include "qemu/migration_settings.h"
 #include "qemu/migration_status.h"
 
 namespace vmsave {
@@ -17,7 +18,6 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 constexpr std::int64_t kNextToNothing = 4096;  // bytes/s
-constexpr std::int64_t kUnlimitedBandwidth = std::int64_t{1} << 40;
 constexpr auto kBandwidthWindow = std::chrono::milliseconds(100);
 constexpr auto kPoll = std::chrono::milliseconds(2);
 constexpr auto kEndTimeout = std::chrono::seconds(30);

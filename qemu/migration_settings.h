@@ -1,6 +1,7 @@
 // QEMU's migration capabilities and parameters, set for one migration and put back as they were.
 #pragma once
 
+#include <cstdint>
 #include <exception>
 #include <set>
 #include <string>
@@ -10,6 +11,9 @@
 namespace vmsave {
 
 class SaveGuard;
+
+// QEMU's parameter max-bandwidth, in bytes/s: more than any machine has.
+inline constexpr std::int64_t kUnlimitedBandwidth = std::int64_t{1} << 40;
 
 // What was changed, as it was before.
 struct OldMigrationSettings {

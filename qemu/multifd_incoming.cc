@@ -11,6 +11,8 @@
 #include <cstring>
 #include <set>
 
+#include "io/held_process.h"
+
 namespace vmsave {
 namespace {
 
@@ -92,14 +94,10 @@ FileDescriptor MultifdIncoming::ConnectOnce() const {
 
 // The pid of the process that listens. QMP's is 0 where QEMU's process cannot be seen from here, and then this is too.
 void MultifdIncoming::CheckListener(const FileDescriptor& socket) const {
-  ucred listener{};
-  socklen_t length = sizeof(listener);
-  if (::getsockopt(socket.number(), SOL_SOCKET, SO_PEERCRED, &listener, &length) != 0) {
-    throw Error::FromErrno("cannot tell who listens for the migration", errno);
-  }
-  if (listener.pid == qmp_.peer_pid()) return;
+  const pid_t listener = PeerPid(socket);
+  if (listener == qmp_.peer_pid()) return;
   throw Error(ErrorKind::kFailed, "cannot load the guest",
-              fmt::format("process {} listens for it, but QMP is process {}'s", listener.pid, qmp_.peer_pid()),
+              fmt::format("process {} listens for it, but QMP is process {}'s", listener, qmp_.peer_pid()),
               "use --via stream");
 }
 

@@ -11,6 +11,7 @@
 #include "format/bytes.h"
 #include "format/multifd_packet.h"
 #include "format/qemu_stream.h"
+#include "io/held_process.h"
 #include "qemu/save_guard.h"
 #include "qemu/socket_source.h"
 
@@ -138,13 +139,9 @@ FileDescriptor MultifdListener::Accepted(const Interrupt& interrupt, const std::
 }
 
 void MultifdListener::CheckPeer(const FileDescriptor& connection) const {
-  ucred peer{};
-  socklen_t length = sizeof(peer);
-  if (::getsockopt(connection.number(), SOL_SOCKET, SO_PEERCRED, &peer, &length) != 0) {
-    throw Error::FromErrno(kCannotReceive, errno);
-  }
-  if (qemu_ <= 0 || peer.pid <= 0 || peer.pid == qemu_) return;
-  throw CannotReceive(fmt::format("process {} has connected, which is not the guest's QEMU ({})", peer.pid, qemu_));
+  const pid_t peer = PeerPid(connection);
+  if (qemu_ <= 0 || peer <= 0 || peer == qemu_) return;
+  throw CannotReceive(fmt::format("process {} has connected, which is not the guest's QEMU ({})", peer, qemu_));
 }
 
 }  // namespace vmsave

@@ -12,7 +12,6 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr std::int64_t kUnlimitedBandwidth = std::int64_t{1} << 40;  // bytes/s
 constexpr auto kFirstPoll = std::chrono::milliseconds(2);
 constexpr auto kLastPoll = std::chrono::milliseconds(50);
 constexpr auto kReasonTimeout = std::chrono::seconds(5);

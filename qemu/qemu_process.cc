@@ -6,7 +6,6 @@
 #include <signal.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -20,7 +19,6 @@
 #include <limits>
 #include <span>
 #include <string_view>
-#include <thread>
 
 #include "qemu/restore_guard.h"
 
@@ -28,8 +26,6 @@ namespace vmsave {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-
-constexpr std::chrono::seconds kGraceForTerm{5};
 
 // "a=1,b=2,,3" -> {"a=1", "b=2,3"}: QEMU writes a comma in a value twice.
 std::vector<std::string> SplitOptions(std::string_view text) {
@@ -180,12 +176,6 @@ std::ptrdiff_t LinesThatCame(int socket) {
   return count > 0 ? std::count(bytes.begin(), bytes.begin() + count, '\n') : -1;
 }
 
-pid_t PeerPid(int socket) {
-  ucred peer{};
-  socklen_t length = sizeof(peer);
-  return ::getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &peer, &length) == 0 ? peer.pid : 0;
-}
-
 int ShellStatus(int wait_status) {
   return WIFSIGNALED(wait_status) ? 128 + WTERMSIG(wait_status) : WEXITSTATUS(wait_status);
 }
@@ -225,19 +215,20 @@ QemuProcess::QemuProcess(const std::vector<std::string>& command, const Interrup
   const std::string qmp = fmt::format("unix:{},server=on,wait=off", DoubleCommas(socket_path_));
   whole.insert(whole.end(), {"-incoming", "defer", "-S", "-qmp", qmp});
   if (guard_ != nullptr) guard_->NoteArgument(qmp);
-  pid_ = StartProgram(std::move(whole), session, [this](pid_t pid) {
-    if (guard_ != nullptr) guard_->NoteProcess(pid);
-  });
+  pid_ = StartProgram(std::move(whole), session, [this](pid_t pid) { child_ = HoldForGuard(pid); });
 }
 
 QemuProcess::~QemuProcess() {
   if (released_) return;
-  for (const int signal : {SIGTERM, SIGKILL}) {
-    SignalAll(signal);
-    const Clock::time_point deadline = Clock::now() + kGraceForTerm;
-    while (!Ended() && Clock::now() < deadline) std::this_thread::sleep_for(std::chrono::milliseconds(10));
-    if (Ended()) return;
-  }
+  other_.End();  // first: a launcher that waits for it ends by itself then
+  child_.End();
+  Reap(/*wait=*/false);
+}
+
+HeldProcess QemuProcess::HoldForGuard(pid_t pid) const {
+  HeldProcess process(pid);
+  if (guard_ != nullptr) guard_->NoteProcess(process);
+  return process;
 }
 
 // True once our child has ended.
@@ -251,33 +242,8 @@ bool QemuProcess::Reap(bool wait) {
   return true;
 }
 
-// True once neither our child nor QEMU, where that is another process, is there any more.
-bool QemuProcess::Ended() {
-  return Reap(/*wait=*/false) && !OtherIsAlive();
-}
-
-bool QemuProcess::OtherIsAlive() const {
-  if (other_pid_ < 0) return false;
-  if (!other_.valid()) return ::kill(other_pid_, 0) == 0;
-  pollfd poller{other_.number(), POLLIN, 0};
-  return ::poll(&poller, 1, 0) == 0;
-}
-
-void QemuProcess::SignalAll(int signal) const {
-  if (!reaped_) ::kill(pid_, signal);
-  if (other_.valid()) {
-    ::syscall(SYS_pidfd_send_signal, other_.number(), signal, nullptr, 0);
-  } else if (other_pid_ > 0) {
-    ::kill(other_pid_, signal);
-  }
-}
-
-void QemuProcess::KnowPid(pid_t pid) {
-  if (pid <= 1 || pid == pid_ || pid == other_pid_) return;
-  other_pid_ = pid;
-  if (guard_ != nullptr) guard_->NoteProcess(pid);
-  other_ = FileDescriptor(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)), "pidfd");
-  if (!other_.valid() && errno == ESRCH) other_pid_ = -1;  // other errors: Linux < 5.3, the pid has to do
+void QemuProcess::KnowQemu(pid_t pid) {
+  if (pid > 1 && pid != pid_) other_ = HoldForGuard(pid);
 }
 
 // A connection that has asked QEMU for an answer; not valid while nobody listens there.
@@ -318,7 +284,7 @@ void QemuProcess::WaitReady(std::chrono::milliseconds timeout) {
     if (interrupt_.WaitReadable(probe.number(), /*timeout_ms=*/20)) {
       const std::ptrdiff_t more = LinesThatCame(probe.number());
       lines += more;
-      if (lines >= 2) return KnowPid(PeerPid(probe.number()));
+      if (lines >= 2) return KnowQemu(PeerPid(probe));
       if (more < 0) probe = {};
     }
     if (Clock::now() >= deadline) {
@@ -335,13 +301,15 @@ void QemuProcess::Release() {
 
 int QemuProcess::WaitExit() {
   if (daemonizes_) Reap(/*wait=*/true);
-  // Where the kernel has no pidfd (Linux < 5.3), look often instead.
-  const FileDescriptor child(reaped_ ? -1 : static_cast<int>(::syscall(SYS_pidfd_open, pid_, 0)), "pidfd");
+  const FileDescriptor& child = child_.descriptor();
   while (!Reap(/*wait=*/false)) {
     std::array<pollfd, 2> set{pollfd{child.number(), POLLIN, 0}, pollfd{interrupt_.descriptor(), POLLIN, 0}};
+    // Where the kernel has no descriptor of it, look often instead.
     if (::poll(set.data(), set.size(), child.valid() ? -1 : 100) <= 0 || set[1].revents == 0) continue;
-    const int signal = TakeSignal(interrupt_);
-    if (signal != 0) SignalAll(signal);
+    if (const int signal = TakeSignal(interrupt_); signal != 0) {
+      child_.Signal(signal);
+      other_.Signal(signal);
+    }
   }
   return ShellStatus(wait_status_);
 }

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "io/file_descriptor.h"
+#include "io/held_process.h"
 #include "io/interrupt.h"
 #include "io/private_directory.h"
 
@@ -53,10 +54,6 @@ class QemuProcess {
   // longer than `timeout`, Error{kInterrupted}.
   void WaitReady(std::chrono::milliseconds timeout = std::chrono::seconds(60));
 
-  // The pid that the QMP peer told: needed for killing a QEMU that daemonized itself, which is not our child any more,
-  // or that a launcher started as a child of its own. WaitReady does it already.
-  void KnowPid(pid_t pid);
-
   // From now on the destructor leaves QEMU running (the private directory is still removed).
   void Release();
 
@@ -66,10 +63,9 @@ class QemuProcess {
   int WaitExit();
 
  private:
+  HeldProcess HoldForGuard(pid_t pid) const;
+  void KnowQemu(pid_t pid);
   bool Reap(bool wait);
-  bool Ended();
-  void SignalAll(int signal) const;
-  bool OtherIsAlive() const;
   FileDescriptor TryConnect() const;
   [[noreturn]] void ThrowEnded() const;
 
@@ -79,11 +75,11 @@ class QemuProcess {
   bool daemonizes_;
   PrivateDirectory directory_;
   std::string socket_path_;
-  pid_t pid_ = -1;  // our child: QEMU, a launcher of it, or the process that daemonizes
+  pid_t pid_ = -1;     // our child: QEMU, a launcher of it, or the process that daemonizes
+  HeldProcess child_;  // the same
+  HeldProcess other_;  // QEMU, where it is not our child: it daemonized itself, or is a child of a launcher
   bool reaped_ = false;
-  int wait_status_ = 0;   // of the child, once it is reaped
-  pid_t other_pid_ = -1;  // QEMU, where it is not our child
-  FileDescriptor other_;  // pidfd of it, so that its pid cannot come to mean another process
+  int wait_status_ = 0;  // of the child, once it is reaped
   bool released_ = false;
 };
 

@@ -13,6 +13,7 @@
 #include <cstring>
 
 #include "io/descriptor_message.h"
+#include "io/held_process.h"
 
 namespace vmsave {
 namespace {
@@ -186,10 +187,7 @@ std::optional<std::string> QmpConnection::TakeLine() {
 }
 
 pid_t QmpConnection::peer_pid() const {
-  ucred credentials{};
-  socklen_t length = sizeof(credentials);
-  if (::getsockopt(socket_.number(), SOL_SOCKET, SO_PEERCRED, &credentials, &length) != 0) return 0;
-  return credentials.pid;
+  return PeerPid(socket_);
 }
 
 }  // namespace vmsave

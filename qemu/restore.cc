@@ -24,7 +24,6 @@ using Clock = std::chrono::steady_clock;
 
 constexpr auto kStatusPoll = std::chrono::milliseconds(2);
 constexpr auto kWhileLoading = std::chrono::hours(24 * 7);
-constexpr auto kResumeTimeout = std::chrono::minutes(10);  // disks may be slow to come to life
 constexpr std::string_view kSeeQemu = "QEMU's own message says why";
 
 // Waits until QEMU has loaded what it was sent.
@@ -33,7 +32,7 @@ void WaitLoaded(QmpClient& qmp) {
   qmp.SetTimeout(kWhileLoading);
   WaitMigrationCompleted(qmp, "cannot load the guest", kSeeQemu);
   while (QueryStatus(qmp) == "inmigrate") std::this_thread::sleep_for(kStatusPoll);
-  qmp.SetTimeout(kResumeTimeout);
+  qmp.SetTimeout(kPatienceWithDisks);
 }
 
 class Restore {

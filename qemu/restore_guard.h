@@ -1,26 +1,15 @@
 // A process that ends the QEMU which vmrestore has started, when vmrestore is killed before the guest is in it.
 #pragma once
 
-#include <sys/types.h>
-
-#include <optional>
 #include <string>
-#include <vector>
 
 #include "io/guard_process.h"
+#include "io/held_process.h"
 #include "io/private_directory.h"
 #include "qemu/qmp_client.h"
+#include "qemu/restore_record.h"
 
 namespace vmsave {
-
-// How far a restore is.
-struct RestoreRecord {
-  std::vector<std::string> directories;  // with sockets
-  std::string qmp_socket;
-  std::string argument;     // in the command line of QEMU alone; empty where none is started
-  std::optional<bool> run;  // the guest is loaded: whether it is to run
-  bool released = false;    // nothing but the directory is left to the guard
-};
 
 // Not thread-safe. Once the guest is loaded the guard finishes the restore instead: it resumes the guest, or leaves it
 // paused, as was asked.
@@ -34,12 +23,15 @@ class RestoreGuard {
   // Every process that has `argument` in its command line is QEMU, or has started it.
   void NoteArgument(const std::string& argument);
   // One that will have it there in a moment.
-  void NoteProcess(pid_t process);
+  void NoteProcess(const HeldProcess& process);
   void NoteLoaded(const QmpClient& qmp, bool run);
   // The guest could not be resumed: this process gives up.
   void NoteNotRunning();
   // The guest is restored, and QEMU is to stay.
   void NoteReleased();
+
+  // Whether somebody killed the guard.
+  bool gone() const { return process_.gone(); }
 
  private:
   void Record();

@@ -18,8 +18,6 @@
 namespace vmsave {
 namespace {
 
-constexpr auto kPatience = std::chrono::minutes(10);
-
 class SaveUndo {
  public:
   explicit SaveUndo(GuardProcess::Legacy legacy)
@@ -70,7 +68,7 @@ class SaveUndo {
       const std::jthread drain([&sockets](const std::stop_token& stop) { ThrowAway(sockets, stop); });
       const Interrupt never;
       QmpClient qmp(*connection, record_.qmp_socket, never);
-      const QmpClient::Patience patience(qmp, kPatience);
+      const QmpClient::Patience patience(qmp, kPatienceWithDisks);
       return ", and " + (this->*step)(qmp);
     } catch (const std::exception& error) {
       if (IsClosedByPeer(*connection)) return fmt::format("; the QEMU of {} has ended, too", record_.guest);

@@ -1,12 +1,17 @@
 // Faults at chosen system calls of a program: see tests/faults/faults.cc.
 #pragma once
 
+#include <signal.h>
+
 #include <string>
 #include <vector>
 
 #include "tests/e2e/program_run.h"
 
 namespace vmsave {
+
+// The status of a program that a fault has killed.
+inline constexpr int kKilled = 128 + SIGKILL;
 
 // `command` with one fault: that of `what` at its call `number`, from 1. Its sockets go into a directory of
 // `temporary_directory`.

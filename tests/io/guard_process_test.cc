@@ -1,9 +1,14 @@
 #include "io/guard_process.h"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
+#include <poll.h>
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <array>
@@ -11,16 +16,19 @@
 #include <fstream>
 #include <string>
 
+#include "io/held_process.h"
 #include "tests/io/child_process.h"
 #include "tests/scratch_directory.h"
 
 namespace vmsave {
 namespace {
 
-// Each test's process is a child, which ends in one way or another. InChild returns once the guard has ended as well,
-// since that keeps what it has inherited of the child open.
+// Each test's process is a child, which ends in one way or another.
 class GuardProcessTest : public testing::Test {
  protected:
+  void SetUp() override { ASSERT_EQ(::prctl(PR_SET_CHILD_SUBREAPER, 1), 0); }
+  void TearDown() override { ::prctl(PR_SET_CHILD_SUBREAPER, 0); }
+
   // Writes down what it was left.
   GuardProcess::Undo WriteDown() const {
     return [path = Path()](const GuardProcess::Legacy& legacy) {
@@ -37,6 +45,9 @@ class GuardProcessTest : public testing::Test {
       ::kill(::getpid(), SIGKILL);
       return "";
     });
+    // The guard, which became our child when its parent ended.
+    while (::wait(nullptr) > 0) {
+    }
   }
 
   std::string WrittenDown() const {
@@ -98,6 +109,33 @@ TEST_F(GuardProcessTest, HoldsWhatItWasNotToldToLetGo) {
   });
 
   EXPECT_EQ(WrittenDown(), "held: first third");
+}
+
+// Whoever waits for the end of a pipe does not wait for the guard; nor does a lock stay that a shell has taken.
+std::string WhetherPipeEndsBesideGuard() {
+  std::array<int, 2> ends{};
+  if (::pipe(ends.data()) != 0) return "no pipe";
+  const FileDescriptor read_end(ends[0], "pipe");
+  FileDescriptor write_end(ends[1], "pipe");
+  FileDescriptor far_from_it(::fcntl(write_end.number(), F_DUPFD, 100), "pipe");
+  const GuardProcess guard("test-guard", [](const GuardProcess::Legacy&) {});
+  write_end.Close();
+  far_from_it.Close();
+  pollfd poller{read_end.number(), POLLIN, 0};
+  constexpr int kPatienceMs = 60'000;
+  if (::poll(&poller, 1, kPatienceMs) != 1) return "it stays open";
+  return HeldProcess(guard.pid()).HasEnded() ? "the guard has ended, too" : "it ends";
+}
+
+TEST_F(GuardProcessTest, KeepsNothingOpenThatItHasInherited) {
+  EXPECT_EQ(InChild(WhetherPipeEndsBesideGuard), "it ends");
+}
+
+TEST_F(GuardProcessTest, KeepsNothingOpenWhereTheKernelClosesNoRanges) {
+  const std::string said =
+      InChild([] { return FailSystemCall(SYS_close_range, ENOSYS) ? WhetherPipeEndsBesideGuard() : kNotPermitted; });
+  if (said == kNotPermitted) GTEST_SKIP() << "no seccomp";
+  EXPECT_EQ(said, "it ends");
 }
 
 TEST_F(GuardProcessTest, IsNotReachedByTheSignalsThatStopAProgram) {

@@ -1,0 +1,95 @@
+#include "qemu/restore_undo.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <charconv>
+#include <chrono>
+#include <filesystem>
+#include <fstream>
+
+#include "io/held_process.h"
+#include "io/private_directory.h"
+#include "qemu/guest_pause.h"
+#include "qemu/restore_record.h"
+
+namespace vmsave {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr std::chrono::seconds kGraceForAll{60};
+
+bool HasArgument(pid_t process, const std::string& argument) {
+  std::ifstream file(fmt::format("/proc/{}/cmdline", process));
+  for (std::string word; std::getline(file, word, '\0');) {
+    if (word == argument) return true;
+  }
+  return false;
+}
+
+// A process that has not ended and has `argument`, which is not empty, in its command line; 0 where there is none.
+pid_t FindProcess(const std::string& argument) {
+  for (const auto& entry : std::filesystem::directory_iterator("/proc")) {
+    const std::string name = entry.path().filename().string();
+    pid_t pid = 0;
+    const auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), pid);
+    const bool is_number = error == std::errc() && end == name.data() + name.size();
+    if (is_number && HasArgument(pid, argument)) return pid;
+  }
+  return 0;
+}
+
+class RestoreUndo {
+ public:
+  explicit RestoreUndo(GuardProcess::Legacy legacy)
+      : record_(DecodeRestoreRecord(legacy.record)), held_(std::move(legacy.held)) {}
+
+  void Run() {
+    const std::string outcome = record_.released ? "" : record_.run ? Finish() : EndQemu();
+    for (const std::string& path : record_.directories) RemovePrivateDirectory(path);
+    if (!outcome.empty()) GuardProcess::Tell("vmrestore", "killed in the middle of a restore; " + outcome);
+  }
+
+ private:
+  std::string Finish() const {
+    const auto connection = std::ranges::find(held_, kLoadedQmpRole, &GuardProcess::Held::role);
+    if (connection == held_.end()) return "the guest was loaded; QMP cont resumes it";
+    try {
+      const Interrupt never;
+      QmpClient qmp(connection->descriptor, record_.qmp_socket, never);
+      const QmpClient::Patience patience(qmp, kPatienceWithDisks);
+      LetRun(qmp, *record_.run);
+      return fmt::format("the guest was loaded, and {}", *record_.run ? "runs" : "is paused");
+    } catch (const std::exception& error) {
+      return fmt::format("the guest was loaded, but may stand still: {}; once QEMU answers again: QMP cont",
+                         error.what());
+    }
+  }
+
+  std::string EndQemu() {
+    if (record_.argument.empty()) return "no QEMU was started; one that waited for the guest is to be ended";
+    for (GuardProcess::Held& held : held_) {
+      if (held.role == kProcessRole) HeldProcess(std::move(held.descriptor)).End();
+    }
+    // One that daemonizes, or that a launcher has started, is not its child; and while these end they may start more.
+    const auto deadline = Clock::now() + kGraceForAll;
+    while (const pid_t pid = FindProcess(record_.argument)) {
+      if (Clock::now() > deadline) return fmt::format("its QEMU does not end: kill process {}", pid);
+      const HeldProcess process(pid);
+      if (HasArgument(pid, record_.argument)) process.End();  // else it has ended, and another has its number
+    }
+    return "its QEMU was ended, and the image is as it was";
+  }
+
+  RestoreRecord record_;
+  std::vector<GuardProcess::Held> held_;
+};
+
+}  // namespace
+
+void UndoRestore(GuardProcess::Legacy legacy) {
+  RestoreUndo(std::move(legacy)).Run();
+}
+
+}  // namespace vmsave
