@@ -4,8 +4,10 @@
 //   kill     before a step that others can see: a message (sendmsg), a file made, renamed, linked, removed or synced
 //   killrename  the same, where a file is renamed: 1 is before, 2 is after
 //   killguard  as kill, but what is killed is the process that was forked last
+//   killboth the same, and the program as well
 //   eio, enospc  a write fails
 //   short    a write takes one byte less than it was given, as does each after it
+//   slow     each write takes N milliseconds
 //   eiosync  a sync fails
 //   eioclose a close fails, of a file that was written
 //   eioread  a read at an offset fails
@@ -54,6 +56,10 @@ bool IsNow(std::string_view what) {
 void Step() {
   if (IsNow("kill")) kill(program, SIGKILL);
   if (IsNow("killguard") && child > 0) kill(child, SIGKILL);
+  if (IsNow("killboth")) {
+    if (child > 0) kill(child, SIGKILL);
+    kill(program, SIGKILL);
+  }
 }
 
 void RenameStep() {
@@ -68,6 +74,7 @@ bool IsRegular(int file) {
 
 // 0, or the errno of the fault that comes now.
 int WriteFault() {
+  if (fault == "slow" && getpid() == program) usleep(static_cast<useconds_t>(at * 1000));
   if (IsNow("eio")) return EIO;
   if (IsNow("enospc")) return ENOSPC;
   return 0;
