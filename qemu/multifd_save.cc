@@ -12,9 +12,9 @@ namespace {
 // never ends the migration.
 MultifdSockets Connect(MultifdListener& listener, unsigned channels, OutgoingMigration& migration, const SaveJob& job) {
   const QmpClient::Uninterrupted uninterrupted(job.qmp);
-  migration.Start(listener.uri());
+  migration.Start(listener.UriFor(channels));
   MultifdSockets sockets;
-  migration.Receive({}, [&] { sockets = listener.Accept(channels, Interrupt(), [&migration] { migration.Check(); }); });
+  migration.Receive({}, [&] { sockets = listener.Accept(Interrupt(), [&migration] { migration.Check(); }); });
   return sockets;
 }
 

@@ -84,19 +84,20 @@ MultifdListener::MultifdListener(const QmpClient& qmp, SaveGuard* guard, std::ch
   directory_.LetQemuIn(kSocketName);
 }
 
-std::string MultifdListener::uri() const {
+std::string MultifdListener::UriFor(unsigned channels) {
+  channels_ = channels;
+  if (guard_ != nullptr) guard_->AcceptOn(socket_, channels + 1);
   return "unix:" + directory_.Path(kSocketName);
 }
 
-MultifdSockets MultifdListener::Accept(unsigned channels, const Interrupt& interrupt, const Check& check) {
+MultifdSockets MultifdListener::Accept(const Interrupt& interrupt, const Check& check) {
   // All first: QEMU may send nothing on one before it has made the others.
   const Check until_made =
       Until(Clock::now() + patience_, check, "QEMU does not make all the connections that it should");
-  if (guard_ != nullptr) guard_->AcceptOn(socket_, channels + 1);
-  while (connections_.size() < channels + 1) connections_.push_back(AcceptOne(interrupt, until_made));
+  while (connections_.size() < channels_ + 1) connections_.push_back(AcceptOne(interrupt, until_made));
 
   const Check until_said = Until(Clock::now() + patience_, check, "QEMU made a connection and does not say for what");
-  sockets_.channels.resize(channels);
+  sockets_.channels.resize(channels_);
   for (FileDescriptor& connection : connections_) {
     if (PeekMagic(connection, interrupt, until_said) == kStreamMagic) {
       if (sockets_.main.valid()) throw Error(ErrorKind::kDamaged, kCannotReceive, "there are two main streams");
@@ -106,9 +107,9 @@ MultifdSockets MultifdListener::Accept(unsigned channels, const Interrupt& inter
     std::array<std::byte, kMultifdHelloBytes> bytes{};
     SocketReader(connection, interrupt, until_said).ReadAll(bytes);
     const unsigned number = DecodeMultifdHello(bytes).channel;
-    if (number >= channels) {
+    if (number >= channels_) {
       throw Error(ErrorKind::kDamaged, kCannotReceive,
-                  fmt::format("multifd channel {} is not one of 0 to {}", number, channels - 1));
+                  fmt::format("multifd channel {} is not one of 0 to {}", number, channels_ - 1));
     }
     if (sockets_.channels[number].valid()) {
       throw Error(ErrorKind::kDamaged, kCannotReceive, fmt::format("multifd channel {} comes twice", number));

@@ -22,10 +22,12 @@ class MultifdListenerTest : public testing::Test {
  protected:
   ~MultifdListenerTest() override { qmp_.reset(); }
 
-  void Listen(std::chrono::milliseconds patience = kTestPatience) { listener_.emplace(*qmp_, nullptr, patience); }
+  void Listen(std::chrono::milliseconds patience = kTestPatience) {
+    uri_ = listener_.emplace(*qmp_, nullptr, patience).UriFor(kChannels);
+  }
 
   FileDescriptor Connect() const {
-    const std::string path = listener_->uri().substr(std::string_view("unix:").size());
+    const std::string path = uri_.substr(std::string_view("unix:").size());
     FileDescriptor socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), path);
     sockaddr_un address{};
     address.sun_family = AF_UNIX;
@@ -39,9 +41,7 @@ class MultifdListenerTest : public testing::Test {
   void ConnectMain() { ConnectAndSay(Hex("5145564d00000003")); }
   void CloseLast() { connections_.pop_back(); }
 
-  MultifdSockets Accept(const std::function<void()>& check = [] {}) {
-    return listener_->Accept(kChannels, patience_, check);
-  }
+  MultifdSockets Accept(const std::function<void()>& check = [] {}) { return listener_->Accept(patience_, check); }
 
   void ExpectRefused(
       ErrorKind kind, std::string_view words, const std::function<void()>& check = [] {}) {
@@ -64,6 +64,7 @@ class MultifdListenerTest : public testing::Test {
   }};
   std::optional<QmpClient> qmp_{std::in_place, peer_.path(), patience_, kTestPatience};
   std::optional<MultifdListener> listener_;
+  std::string uri_;
   std::vector<FileDescriptor> connections_;
 };
 
@@ -202,7 +203,7 @@ TEST_F(MultifdListenerTest, EndsWithWhatTheCheckThrows) {
 TEST_F(MultifdListenerTest, GivesWayToTheInterrupt) {
   Listen();
   try {
-    listener_->Accept(kChannels, RequestedInterrupt(), [] {});
+    listener_->Accept(RequestedInterrupt(), [] {});
     ADD_FAILURE();
   } catch (const Error& error) {
     EXPECT_EQ(error.kind(), ErrorKind::kInterrupted);
