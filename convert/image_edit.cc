@@ -52,7 +52,7 @@ ImageEdit::ImageEdit(const std::string& path) : file_(OpenLocked(path)), head_(R
 
 void ImageEdit::Finish() {
   if (head_.edit == EditTrace::kRecord) Do(file_, PlanEditCompletion(Edited()));
-  if (head_.edit == EditTrace::kNote) Do(file_, PlanEditWithdrawal(Edited()));
+  if (head_.edit == EditTrace::kIncomplete) Do(file_, PlanEditWithdrawal(Edited()));
   head_.edit = EditTrace::kNone;
 }
 

@@ -55,12 +55,15 @@ void CheckLength(const ImageHead& head, ByteCount file_length, const FileDescrip
     Refuse(file, "it ends within its description");
 }
 
-// The bytes before the stream in the image's edit record; nothing where it has none that is whole.
+bool HasEditRecord(const FileDescriptor& file, const ImageHead& head) {
+  std::vector<std::byte> magic(kEditMagicBytes);
+  return ReadUpTo(file, magic, EditRecordOffset(head.image_length)) == magic.size() && HasEditMagic(magic);
+}
+
+// The bytes before the stream in the image's edit record; nothing where that is not whole.
 std::optional<std::vector<std::byte>> ReadEditRecord(const FileDescriptor& file, const ImageHead& head) {
   const FileOffset at = EditRecordOffset(head.image_length);
-  std::vector<std::byte> record(kEditMagicBytes);
-  if (ReadUpTo(file, record, at) < record.size() || !HasEditMagic(record)) return std::nullopt;
-  record.resize(EditRecordBytes((head.header.stream_start() - FileOffset{0}).value()));
+  std::vector<std::byte> record(EditRecordBytes((head.header.stream_start() - FileOffset{0}).value()));
   record.resize(ReadUpTo(file, record, at));
   const auto bytes = DecodeEditRecord(record, head.image_length);
   if (!bytes) return std::nullopt;
@@ -81,7 +84,7 @@ void TakeRecord(std::vector<std::byte> before_stream, ImageHead& head, const Fil
 }
 
 void LeaveNoteOut(ImageHead& head) {
-  head.edit = EditTrace::kNote;
+  head.edit = EditTrace::kIncomplete;
   std::ranges::fill(std::span(head.before_stream).subspan(kEditNoteOffset.value(), kEditNoteBytes), std::byte{0});
 }
 
@@ -95,11 +98,12 @@ std::optional<ImageHead> ReadOnce(const FileDescriptor& file) {
       head.header.extension ? ImageLength(*head.header.extension) : DecodeEditNote(*bytes);
   head.image_length = known_length.value_or(file_length);
   CheckLength(head, file_length, file);
-  if (known_length) {
+  if (known_length && HasEditRecord(file, head)) {
     if (auto recorded = ReadEditRecord(file, head)) {
       TakeRecord(std::move(*recorded), head, file);
       return head;
     }
+    head.edit = EditTrace::kIncomplete;
   }
   head.before_stream.assign(bytes->begin(), bytes->end());
   head.before_stream.resize((head.header.stream_start() - FileOffset{0}).value());

@@ -15,8 +15,8 @@ namespace vmsave {
 // What an edit has left in the file.
 enum class EditTrace {
   kNone,
-  kNote,    // it was interrupted before its record was whole: the image is as it was
-  kRecord,  // the record is whole: its bytes count, whatever stands in the image
+  kIncomplete,  // it was interrupted before its record was whole: the image is as it was
+  kRecord,      // the record is whole: its bytes count, whatever stands in the image
 };
 
 struct ImageHead {

@@ -191,6 +191,15 @@ TEST_P(InterruptedEditTest, IsFinishedByAnEditThatChangesNothing) {
   }
 }
 
+TEST_P(InterruptedEditTest, PartOfARecordIsTakenAwayByAnEditThatChangesNothing) {
+  DoStepsBefore(record_);
+  Overwrite(path_, steps_[record_].at, std::span(steps_[record_].bytes).first(2 * kPageBytes));
+
+  EXPECT_TRUE(DescriptionEdit(path_).Replace(old_, "same.xml"));
+
+  EXPECT_TRUE(ReadWholeFile(path_) == whole_);
+}
+
 // By another way than setxml: what counts is what is converted.
 TEST_P(InterruptedEditTest, IsFinishedByAConversion) {
   DoStepsBefore(record_ + 1);
