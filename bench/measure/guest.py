@@ -25,8 +25,8 @@ _FALLOC_FL_PUNCH_HOLE = 2
 
 @dataclass(frozen=True)
 class RamShape:
-    """`used` bytes of `size` are random, the others were never touched. Dense: from the start on in one piece;
-    else in pieces of 1 MiB at equal distances."""
+    """`used` bytes of `size` are random. Dense: they come first, in one piece, and the rest was touched but is zero.
+    Else they lie in pieces of 1 MiB at equal distances, and the rest was never touched."""
 
     size: int
     used: int
@@ -48,6 +48,9 @@ def write_ram(path: Path, shape: RamShape) -> None:
         for offset, length in shape.pieces():
             file.seek(offset)
             file.write(os.urandom(length))
+        if shape.dense:
+            for offset in range(file.tell(), shape.size, _PIECE):
+                file.write(bytes(min(_PIECE, shape.size - offset)))
 
 
 def holes(descriptor: int) -> list[tuple[int, int]]:
@@ -155,11 +158,13 @@ class Guest:
         self._note_untouched()
 
     def make_savable(self) -> None:
-        """QEMU saves a guest once, and not again until it has run: so it runs, halted, for a moment. What the last save
-        only looked at was never touched again: reading a hole of shared memory allocates it."""
+        """QEMU saves a guest once, and not again until it has run: so it runs, halted, for a moment."""
         if self.qmp.execute("query-status")["status"] == "postmigrate":
             self.qmp.execute("cont")
             self.qmp.execute("stop")
+
+    def forget_looks(self) -> None:
+        """What a save only looked at is again as if never touched: reading a hole of shared memory allocates it."""
         if self.ram is None:
             return
         with self.ram.open("r+b") as file:

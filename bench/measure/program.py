@@ -5,51 +5,36 @@ import shutil
 import signal
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable
 
 from measure.failure import Failure
 from measure.machine import build_warning, load_warning
 
-_PROJECT = Path(__file__).resolve().parent.parent.parent
+PROJECT = Path(__file__).resolve().parent.parent.parent
 
 
-@dataclass(frozen=True)
-class Build:
-    directory: Path
-    qemu: str
-    old_qemu: str
-
-    @property
-    def programs(self) -> Path:
-        return self.directory / "bin"
-
-
-def add_build_options(parser: argparse.ArgumentParser) -> None:
+def add_build_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--build", type=Path, metavar="DIR",
                         help="a build directory to measure as it is; default: build/release, brought up to date by "
                         "bench/setup")
-    parser.add_argument("--qemus", type=Path, default=_PROJECT / "build/qemu", metavar="DIR",
-                        help="as tests/get-qemus unpacks them; default: build/qemu")
 
 
-def ensure_built(arguments: argparse.Namespace) -> Build:
-    if arguments.build is None:
-        subprocess.run([_PROJECT / "bench/setup"], check=True, stdout=sys.stderr)
-    directory = arguments.build or _PROJECT / "build/release"
-    build = Build(
-        directory.resolve(),
-        *(str(arguments.qemus.resolve() / version / "qemu-system-x86_64") for version in ("10", "7.2")),
-    )
-    needed = [str(build.programs / "vmsave"), build.qemu, build.old_qemu, "fio"]
-    for program in needed:
-        if shutil.which(program) is None:
-            raise Failure(f"{program} is not there: bench/setup installs and builds what is needed")
-    for warning in (build_warning(build.directory), load_warning()):
+def ensure_built(build: Path | None) -> Path:
+    """The build directory. Warns of what makes figures worthless."""
+    if build is None:
+        subprocess.run([PROJECT / "bench/setup"], check=True, stdout=sys.stderr)
+        build = PROJECT / "build/release"
+    for warning in (build_warning(build), load_warning()):
         if warning:
             print(f"WARNING: {warning}: the figures say little", file=sys.stderr)
-    return build
+    return build.resolve()
+
+
+def require_programs(*programs: Path | str) -> None:
+    for program in programs:
+        if shutil.which(program) is None:
+            raise Failure(f"{program} is not there: bench/setup installs and builds what is needed")
 
 
 def tell(line: str) -> None:

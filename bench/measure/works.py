@@ -17,6 +17,7 @@ NO_CHECKSUMS = "vmsave --no-checksums"
 VMRESTORE = "vmrestore"
 VERIFY = "vmimage verify"
 MAPPED_RAM = "QEMU mapped-ram"
+LOOKED_AT = "QEMU mapped-ram, again"
 PLAIN = "QEMU plain stream"
 FIO = "fio"
 
@@ -38,6 +39,7 @@ def _once(path: Path, work: Callable[[Path], Usage]) -> Usage:
 def _saving(bench: Bench, guest: Guest, *options: str) -> Contender:
     def save() -> Usage:
         guest.make_savable()
+        guest.forget_looks()
         return _once(bench.fresh("vmsave.sav"), lambda image: bench.vmsave(guest, image, *options))
 
     return save
@@ -45,6 +47,19 @@ def _saving(bench: Bench, guest: Guest, *options: str) -> Contender:
 
 def _saving_natively(bench: Bench, guest: Guest, way: native.Way) -> Contender:
     def save() -> Usage:
+        guest.make_savable()
+        guest.forget_looks()
+        return _once(bench.fresh("qemu.sav"), lambda image: native.save(guest, way, image))
+
+    return save
+
+
+def _saving_natively_again(bench: Bench, guest: Guest, way: native.Way) -> Contender:
+    """All of the guest's memory was allocated and mapped by a save that does not count."""
+    first = _saving_natively(bench, guest, way)
+
+    def save() -> Usage:
+        first()
         guest.make_savable()
         return _once(bench.fresh("qemu.sav"), lambda image: native.save(guest, way, image))
 
@@ -69,10 +84,12 @@ def _save_dense(bench: Bench) -> Iterator[Contenders]:
 
 @contextmanager
 def _save_sparse(bench: Bench) -> Iterator[Contenders]:
+    way = native.mapped_ram(bench.channels)
     with bench.guest("sparse", bench.sizes.sparse, _NEW_MACHINE) as guest:
         yield {
             VMSAVE: _saving(bench, guest, *_VERSION_3),
-            MAPPED_RAM: _saving_natively(bench, guest, native.mapped_ram(bench.channels)),
+            MAPPED_RAM: _saving_natively(bench, guest, way),
+            LOOKED_AT: _saving_natively_again(bench, guest, way),
         }
 
 
@@ -181,6 +198,11 @@ _DENSE_TARGETS = [
     Target("wall", VMSAVE, NO_CHECKSUMS, 1.03),
 ]
 
+_SPARSE_TARGETS = [
+    *_against(VMSAVE, MAPPED_RAM, 0.25, 0.25),
+    *_against(VMSAVE, LOOKED_AT, 0.25, 0.25),
+]
+
 _OWN_MEMORY = 64 * MIB + 32 * MIB  # all channels together have 32 requests of 1 MiB in flight
 
 
@@ -206,7 +228,7 @@ def _work(key: str, title: str, contenders, shape: Callable[[Sizes], RamShape], 
 
 WORKS = [
     _work("a", "save v3, shared RAM", _save_dense, _dense, _DENSE_TARGETS),
-    _work("b", "save v3, sparse guest", _save_sparse, _sparse, _against(VMSAVE, MAPPED_RAM, 0.25, 0.25)),
+    _work("b", "save v3, sparse guest", _save_sparse, _sparse, _SPARSE_TARGETS),
     _work("c", "save v2, shared RAM", _save_version2, _dense, _against(VMSAVE, PLAIN, 0.4, 0.4)),
     _work("d", "restore v3, shared RAM", _restoring(_dense), _dense, _against(VMRESTORE, MAPPED_RAM, 0.9, 0.9)),
     _work("e", "restore v3, sparse guest", _restoring(_sparse), _sparse, _against(VMRESTORE, MAPPED_RAM, 0.5, 0.5)),
