@@ -83,8 +83,11 @@ def require_moved(usage: Usage, payload: int, name: str) -> None:
 
 
 def orders(names: Sequence[str], rounds: int) -> list[list[str]]:
-    """Who comes when: everybody is first in turn."""
-    return [[*names[turn % len(names):], *names[: turn % len(names)]] for turn in range(rounds)]
+    """Who comes when: everybody is first in turn; an even number of them also comes behind each of the others as often
+    (a Williams design), so that nobody always finds what the same one left behind."""
+    count = len(names)
+    places = [(i + 1) // 2 if i % 2 else -i // 2 for i in range(count)]
+    return [[names[(place + turn) % count] for place in places] for turn in range(rounds)]
 
 
 def measure(work: Work, bench: Bench, rounds: int, tell: Callable[[str], None]) -> Measured:

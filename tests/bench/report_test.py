@@ -29,6 +29,11 @@ class OrdersTest(unittest.TestCase):
     def test_everybody_is_first_in_turn(self):
         self.assertEqual(orders(["a", "b"], 3), [["a", "b"], ["b", "a"], ["a", "b"]])
         self.assertEqual([order[0] for order in orders(["a", "b", "c"], 4)], ["a", "b", "c", "a"])
+        self.assertEqual({"".join(sorted(order)) for order in orders(["a", "b", "c"], 4)}, {"abc"})
+
+    def test_everybody_follows_each_of_the_others(self):
+        pairs = [pair for order in orders("abcd", 4) for pair in zip(order, order[1:])]
+        self.assertEqual(len(set(pairs)), 12)
 
 
 class RequireMovedTest(unittest.TestCase):
