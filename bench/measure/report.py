@@ -55,7 +55,7 @@ def outcome(verdict: Verdict) -> str:
 def _targets_row(measured: Measured, target: Target) -> list[str]:
     verdict = measured.verdict(target)
     if target.theirs is None:
-        figure, limit = format_size(verdict.figure.high), format_size(verdict.limit)
+        figure, limit = format_size(verdict.figure.median), format_size(verdict.limit)
     else:
         figure, limit = with_range(verdict.figure), in_digits(verdict.limit)
     return [target.name(), _FIGURES[target.figure], figure, f"<= {limit}", outcome(verdict)]

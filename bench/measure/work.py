@@ -67,7 +67,7 @@ class Measured:
     def verdict(self, target: Target) -> Verdict:
         ours = self.figures(target.ours, target.figure)
         if target.theirs is None:
-            return Verdict(spread(ours), target.limit)
+            return Verdict(Spread(max(ours), min(ours), max(ours)), target.limit)  # a bound holds in every round
         return Verdict(spread(pairwise_ratios(ours, self.figures(target.theirs, target.figure))), target.limit)
 
     def targets(self) -> Sequence[Target]:
