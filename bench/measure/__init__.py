@@ -1,0 +1,1 @@
+"""What bench/compare and bench/nvme measure with: guests, peers, their costs, and how they are reported."""
