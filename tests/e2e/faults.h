@@ -22,6 +22,7 @@ inline std::vector<std::string> WithFault(const std::string& what, unsigned numb
                                  "-u",
                                  "XDG_RUNTIME_DIR",
                                  "TMPDIR=" + temporary_directory,
+                                 "ASAN_OPTIONS=verify_asan_link_order=0",  // the library comes before the sanitizer
                                  std::string("LD_PRELOAD=") + FAULTS_LIBRARY,
                                  "VMSAVE_FAULT=" + what + ":" + std::to_string(number)};
   whole.insert(whole.end(), command.begin(), command.end());
