@@ -1,9 +1,10 @@
-// vmsave is killed, or its disk fails: its guard, or it itself, leaves all or nothing, and the guest goes on.
+// vmsave is killed: its guard leaves all or nothing, and the guest goes on.
 #include <fmt/format.h>
 
 #include <filesystem>
 #include <ostream>
 
+#include "qemu/guest_facts.h"
 #include "tests/e2e/end_to_end_test.h"
 #include "tests/e2e/faults.h"
 
@@ -38,6 +39,12 @@ std::vector<Way> AllWays() {
   return ways;
 }
 
+std::vector<Way> WaysOf(WhichQemu qemu) {
+  std::vector<Way> ways = AllWays();
+  std::erase_if(ways, [qemu](const Way& way) { return way.qemu != qemu; });
+  return ways;
+}
+
 class KilledSaveTest : public EndToEndTest, public testing::WithParamInterface<Way> {
  protected:
   void SetUp() override {
@@ -61,6 +68,27 @@ class KilledSaveTest : public EndToEndTest, public testing::WithParamInterface<W
 
   Outcome SaveKilledAt(const std::string& what, unsigned step, const std::string& after) const {
     return RunToEndOfGuard(WithFault(what, step, sockets_.path(), Command(after)), ImagePath());
+  }
+
+  // Kills a save at every stride-th step, until one has fewer steps. `check` is told the outcome of each, and whether
+  // it left an image.
+  template <class Check>
+  void KillAtSteps(const std::string& after, const Check& check) {
+    const unsigned stride = FaultStride(kUsualStride);
+    unsigned step = static_cast<unsigned>(GetParam().name.size() * GetParam().name.front()) % stride + 1;
+    int kills = 0;
+    while (true) {
+      SCOPED_TRACE(fmt::format("killed at step {}", step));
+      const Outcome outcome = SaveKilledAt("kill", step, after);
+      const bool image_is_there = TakeImage();
+      if (outcome.status == 0) break;  // a save that has fewer steps
+      ASSERT_EQ(outcome.status, kKilled) << outcome.err;
+      ASSERT_NO_FATAL_FAILURE(check(outcome, image_is_there));
+      ++kills;
+      step += stride;
+    }
+    EXPECT_GT(kills, 0);
+    RecordProperty("kills", kills);
   }
 
   void ExpectGuestAsBefore() const {
@@ -98,28 +126,15 @@ INSTANTIATE_TEST_SUITE_P(Ways, KilledSaveTest, testing::ValuesIn(AllWays()),
                          [](const auto& shown) { return shown.param.name; });
 
 TEST_P(KilledSaveTest, AtAnyStepLeavesAllOrNothing) {
-  const unsigned stride = FaultStride(kUsualStride);
-  unsigned step = static_cast<unsigned>(GetParam().name.size() * GetParam().name.front()) % stride + 1;
-  int kills = 0;
-  while (true) {
-    SCOPED_TRACE(fmt::format("killed at step {}", step));
-    const Outcome outcome = SaveKilledAt("kill", step, "resume");
-
-    const bool image_is_there = TakeImage();
+  KillAtSteps("resume", [&](const Outcome& outcome, bool image_is_there) {
     ASSERT_NO_FATAL_FAILURE(ExpectGuestAsBefore());
-    if (outcome.status == 0) break;  // a save that has fewer steps
-    ++kills;
-    ASSERT_EQ(outcome.status, kKilled) << outcome.err;
     // Before the first step towards a save, and after its last, there is nothing to undo, and nothing is said.
-    if (!outcome.err.empty()) {
-      const bool says_complete = outcome.err.find("is complete, and vm1 runs on") != std::string::npos;
-      EXPECT_EQ(says_complete, image_is_there) << outcome.err;
-    }
-    step += stride;
-  }
+    if (outcome.err.empty()) return;
+    const bool says_complete = outcome.err.find("is complete, and vm1 runs on") != std::string::npos;
+    EXPECT_EQ(says_complete, image_is_there) << outcome.err;
+  });
 
-  EXPECT_GT(kills, 0);
-  RecordProperty("kills", kills);
+  ExpectGuestAsBefore();
   EXPECT_TRUE(GoesOn(*guest_));
 }
 
@@ -142,6 +157,37 @@ TEST_P(KilledSaveTest, OnceTheImageHasItsNameTheSaveIsFinished) {
   EXPECT_TRUE(Succeeded(Restore(restored)));
   restored.console().WaitForTicks(1);
   EXPECT_TRUE(GoesOn(restored, restored.console().FirstTick()));
+}
+
+// The guest is to stand still after its save, or did before it.
+class KilledSaveOfPausedTest : public KilledSaveTest {};
+INSTANTIATE_TEST_SUITE_P(Ways, KilledSaveOfPausedTest, testing::ValuesIn(WaysOf(WhichQemu::kNew)),
+                         [](const auto& shown) { return shown.param.name; });
+
+// Else it is in no image, and runs on.
+TEST_P(KilledSaveOfPausedTest, PausesTheGuestOnlyBesideItsImage) {
+  KillAtSteps("pause", [&](const Outcome&, bool image_is_there) {
+    EXPECT_EQ(guest_->Status() != "running", image_is_there);
+    if (image_is_there) guest_->Connect()->Execute("cont");
+  });
+
+  guest_->Connect()->Execute("cont");
+  EXPECT_TRUE(GoesOn(*guest_));
+}
+
+TEST_P(KilledSaveOfPausedTest, LeavesAGuestPausedThatWasPausedBefore) {
+  guest_->Connect()->Execute("stop");
+
+  KillAtSteps("resume", [&](const Outcome&, bool) {
+    const std::unique_ptr<QmpClient> qmp = guest_->Connect();
+    EXPECT_NE(QueryStatus(*qmp), "running");
+    if (QueryStatus(*qmp) == "postmigrate") qmp->Execute("cont");  // else QEMU takes no other save of it
+    qmp->Execute("stop");
+  });
+
+  EXPECT_NE(guest_->Status(), "running");
+  guest_->Connect()->Execute("cont");
+  EXPECT_TRUE(GoesOn(*guest_));
 }
 
 class OneWayKilledTest : public KilledSaveTest {};
@@ -187,86 +233,6 @@ TEST_P(OneWayKilledTest, SaveWhoseGuardIsKilledGoesOnAndSaysSo) {
   EXPECT_NE(outcome.err.find("warning: its guard"), std::string::npos) << outcome.err;
   EXPECT_TRUE(TakeImage());
   ExpectGuestAsBefore();
-}
-
-struct Fault {
-  std::string name;
-  std::string what;
-  std::string message;
-};
-
-std::ostream& operator<<(std::ostream& out, const Fault& fault) {
-  return out << fault.name;
-}
-
-class FaultyDiskTest : public EndToEndTest, public testing::WithParamInterface<Fault> {
- protected:
-  void SetUp() override {
-    EndToEndTest::SetUp();
-    if (IsSkipped()) return;
-    shape_.memory_kib = 48 << 10;
-    guest_ = std::make_unique<Guest>(files_, "guest", shape_);
-    guest_->Boot();
-  }
-
-  Outcome SaveWithFault(const std::string& what, unsigned number, const std::string& version) const {
-    return RunToEnd(WithFault(what, number, sockets_.path(),
-                              VmsaveCommand(*guest_, {"--image-version", version, "--io-engine", "sync", "--parallel",
-                                                      "2", "--after", "resume", ImagePath()})));
-  }
-
-  ScratchDirectory sockets_{std::filesystem::temp_directory_path()};  // names of sockets are short
-  GuestShape shape_;
-  std::unique_ptr<Guest> guest_;
-};
-
-INSTANTIATE_TEST_SUITE_P(Faults, FaultyDiskTest,
-                         testing::Values(Fault{"BadWrite", "eio", "Input/output error"},
-                                         Fault{"FullDisk", "enospc", "No space left on device"},
-                                         Fault{"BadSync", "eiosync", "Input/output error"},
-                                         Fault{"BadClose", "eioclose", "Input/output error"}),
-                         [](const auto& shown) { return shown.param.name; });
-
-TEST_P(FaultyDiskTest, IsToldAndTheGuestGoesOn) {
-  const unsigned stride = FaultStride(GetParam().what == "eio" || GetParam().what == "enospc" ? 23 : 1);
-  for (const std::string version : {"2", "3"}) {
-    int faults = 0;
-    for (unsigned number = 1;; number += stride) {
-      SCOPED_TRACE(fmt::format("version {}, call {}", version, number));
-      const Outcome outcome = SaveWithFault(GetParam().what, number, version);
-      if (outcome.status == 0) break;  // there are fewer such calls
-      ++faults;
-      ASSERT_TRUE(Refused(outcome, 1, GetParam().message));
-      // A directory that cannot be synced is told of when the file has its name already.
-      const bool has_its_name = outcome.err.find("is complete, but") != std::string::npos;
-      EXPECT_EQ(std::filesystem::exists(ImagePath()), has_its_name) << outcome.err;
-      std::filesystem::remove(ImagePath());
-      ASSERT_TRUE(FilesBesideImage().empty());
-      ASSERT_EQ(guest_->Status(), "running");
-    }
-    EXPECT_GT(faults, 0);
-    EXPECT_TRUE(Succeeded(RunToEnd({VMIMAGE_PROGRAM, "verify", ImagePath()})));
-    std::filesystem::remove(ImagePath());
-  }
-
-  EXPECT_TRUE(GoesOn(*guest_));
-}
-
-class ShortWritesTest : public FaultyDiskTest {};
-INSTANTIATE_TEST_SUITE_P(Faults, ShortWritesTest, testing::Values(Fault{"ShortWrites", "short", ""}),
-                         [](const auto& shown) { return shown.param.name; });
-
-TEST_P(ShortWritesTest, AreContinued) {
-  for (const std::string version : {"2", "3"}) {
-    ASSERT_TRUE(Succeeded(SaveWithFault("short", 1, version)));
-
-    EXPECT_TRUE(Succeeded(RunToEnd({VMIMAGE_PROGRAM, "verify", ImagePath()})));
-    Guest restored(files_, "restored-" + version, shape_);
-    EXPECT_TRUE(Succeeded(Restore(restored)));
-    restored.console().WaitForTicks(1);
-    EXPECT_TRUE(GoesOn(restored, restored.console().FirstTick()));
-    std::filesystem::remove(ImagePath());
-  }
 }
 
 }  // namespace
