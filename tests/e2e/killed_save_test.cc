@@ -1,6 +1,10 @@
 // vmsave is killed: its guard leaves all or nothing, and the guest goes on.
+#include <fcntl.h>
 #include <fmt/format.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
+#include <cerrno>
 #include <filesystem>
 #include <ostream>
 
@@ -233,6 +237,42 @@ TEST_P(OneWayKilledTest, SaveWhoseGuardIsKilledGoesOnAndSaysSo) {
   EXPECT_NE(outcome.err.find("warning: its guard"), std::string::npos) << outcome.err;
   EXPECT_TRUE(TakeImage());
   ExpectGuestAsBefore();
+}
+
+// A pipe with no room left, that this process could read but does not.
+class FullPipe {
+ public:
+  explicit FullPipe(const std::string& path) : path_(path) {
+    if (::mkfifo(path.c_str(), 0600) != 0) throw Error::FromErrno("cannot make a pipe", errno);
+    pipe_ = OpenFile(path, O_RDWR | O_NONBLOCK);
+    const std::string page(4096, 'x');
+    while (::write(pipe_.number(), page.data(), page.size()) > 0) {
+    }
+  }
+
+  const std::string& path() const { return path_; }
+
+ private:
+  std::string path_;
+  FileDescriptor pipe_;
+};
+
+TEST_P(OneWayKilledTest, IsUndoneWhereNobodyCanBeTold) {
+  const FullPipe pipe(files_.Path("pipe"));
+  for (const std::string& where :
+       {std::string("2>&-"), std::string("<&- >&- 2>&-"), "2>" + pipe.path(), std::string("2>&1 | :")}) {
+    SCOPED_TRACE(where);
+    std::vector<std::string> command = WithFault("killrename", 1, sockets_.path(), Command("resume"));
+    command.insert(command.end(), {"--io-engine", "sync"});  // says nothing of an engine that it cannot have
+    command.insert(command.begin(), {"sh", "-c", "exec \"$@\" " + where, "sh"});
+
+    RunToEndOfGuard(command, ImagePath());
+
+    EXPECT_FALSE(TakeImage());
+    ExpectGuestAsBefore();
+  }
+
+  EXPECT_TRUE(GoesOn(*guest_));
 }
 
 }  // namespace
