@@ -1,7 +1,9 @@
 #include "cli/program.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/prctl.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <thread>
@@ -31,6 +33,15 @@ unsigned DefaultChannels() {
   return std::clamp(std::thread::hardware_concurrency(), 1U, kMostDefaultChannels);
 }
 
+// Else the next file that is opened would be one, and be written messages into.
+void OpenClosedStandardStreams() {
+  int opened = -1;
+  do {
+    opened = ::open("/dev/null", O_RDWR);
+  } while (opened >= 0 && opened <= STDERR_FILENO);
+  ::close(opened);
+}
+
 // A guest's memory is mapped here, or in our buffers: no core dump, and no other process of this user may look.
 void KeepMemoryToOurselves() {
   ::prctl(PR_SET_DUMPABLE, 0);
@@ -45,6 +56,7 @@ std::optional<EngineKind> WantedEngine(const std::string& name) {
 }  // namespace
 
 int RunProgram(const std::string& program, const std::function<int()>& body) {
+  OpenClosedStandardStreams();
   KeepMemoryToOurselves();
   try {
     return body();

@@ -10,8 +10,10 @@
 #include <syslog.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
+#include <climits>
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
@@ -213,11 +215,20 @@ void AskToBeSparedWhenMemoryIsShort() {
   ::_exit(0);
 }
 
+// Not where nobody reads it: a pipe that is full, a terminal that was stopped. A pipe that has room at all has it for
+// PIPE_BUF bytes.
+void WriteToStandardError(const std::string& line) {
+  constexpr int kPatienceMs = 1000;
+  pollfd stream{STDERR_FILENO, POLLOUT, 0};
+  if (::poll(&stream, 1, kPatienceMs) <= 0) return;
+  [[maybe_unused]] const ssize_t written =
+      ::write(STDERR_FILENO, line.data(), std::min<std::size_t>(line.size(), PIPE_BUF));
+}
+
 }  // namespace
 
 void GuardProcess::Tell(const std::string& program, const std::string& message) noexcept {
-  const std::string line = program + ": " + message + "\n";
-  [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, line.data(), line.size());
+  WriteToStandardError(program + ": " + message + "\n");
   ::openlog(program.c_str(), LOG_PID, LOG_DAEMON);
   ::syslog(LOG_WARNING, "%s", message.c_str());
 }

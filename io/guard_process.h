@@ -36,7 +36,7 @@ class GuardProcess {
   // told. Not called where nothing was ever recorded.
   using Undo = std::function<void(Legacy)>;
 
-  // For `undo`: on standard error, as far as that can still be written to, and in the system's log.
+  // For `undo`: on standard error, as far as that takes it within a second, and in the system's log.
   static void Tell(const std::string& program, const std::string& message) noexcept;
 
   // Forks. `name` is what the guard is called in lists of processes (at most 15 bytes). REQUIRES: no other thread has

@@ -48,6 +48,7 @@ class RestoreUndo {
   void Run() {
     const std::string outcome = record_.released ? "" : record_.run ? Finish() : EndQemu();
     for (const std::string& path : record_.directories) RemovePrivateDirectory(path);
+    held_.clear();  // QEMU can be talked to again, however long the telling takes
     if (!outcome.empty()) GuardProcess::Tell("vmrestore", "killed in the middle of a restore; " + outcome);
   }
 

@@ -32,6 +32,7 @@ class SaveUndo {
     std::string image = "no image was written";
     if (has_its_name) image = fmt::format("{} is complete", record_.path);
     if (has_its_name && !finish) image += ", but a power failure could still undo its name";
+    held_.clear();  // QEMU can be talked to again, however long the telling takes
     GuardProcess::Tell("vmsave", fmt::format("killed in the middle of a save; {}{}", image, outcome));
   }
 

@@ -68,6 +68,7 @@ TEST_P(KilledRestoreTest, AtAnyStepLeavesTheGuestRunningOrNoQemu) {
   ExpectAllOrNothing("memory", {});
   ExpectAllOrNothing("multifd", {});
   ExpectAllOrNothing("stream", {});
+  if (GetParam() == WhichQemu::kNew) ExpectAllOrNothing("native", {});
 }
 
 // Nothing that vmrestore did not start is ended: neither the QEMU that waits, nor what only looks like one.
@@ -96,7 +97,7 @@ TEST_P(KilledRestoreTest, AlsoWithAQemuThatDaemonizes) {
 // Who kills the guard takes nothing but the guard.
 TEST_P(KilledRestoreTest, RestoreWhoseGuardIsKilledGoesOnAndSaysSo) {
   Guest restored(files_, "restored", shape_);
-  restored.PrintTo(*saved_);
+  restored.PrintToCopyOf(*saved_);
 
   const Outcome outcome =
       RunToEnd(WithFault("killguard", 1, sockets_.path(), VmrestoreCommand(restored, {"--detach", ImagePath()})));

@@ -1,9 +1,14 @@
 // vmsave is killed: its guard leaves all or nothing, and the guest goes on.
+#include <fcntl.h>
 #include <fmt/format.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
+#include <cerrno>
 #include <filesystem>
 #include <ostream>
 
+#include "qemu/guest_facts.h"
 #include "tests/e2e/end_to_end_test.h"
 #include "tests/e2e/faults.h"
 #include "tests/e2e/ways_to_save.h"
@@ -12,6 +17,12 @@ namespace vmsave {
 namespace {
 
 constexpr unsigned kUsualStride = 23;
+
+std::vector<WayToSave> WaysToSaveWith(WhichQemu qemu) {
+  std::vector<WayToSave> ways = WaysToSave();
+  std::erase_if(ways, [qemu](const WayToSave& way) { return way.qemu != qemu; });
+  return ways;
+}
 
 class KilledSaveTest : public EndToEndTest, public testing::WithParamInterface<WayToSave> {
  protected:
@@ -36,6 +47,27 @@ class KilledSaveTest : public EndToEndTest, public testing::WithParamInterface<W
 
   Outcome SaveKilledAt(const std::string& what, unsigned step, const std::string& after) const {
     return RunToEndOfGuard(WithFault(what, step, sockets_.path(), Command(after)), ImagePath());
+  }
+
+  // Kills a save at every stride-th step, until one has fewer steps. `check` is told the outcome of each, and whether
+  // it left an image.
+  template <class Check>
+  void KillAtSteps(const std::string& after, const Check& check) {
+    const unsigned stride = FaultStride(kUsualStride);
+    unsigned step = static_cast<unsigned>(GetParam().name.size() * GetParam().name.front()) % stride + 1;
+    int kills = 0;
+    while (true) {
+      SCOPED_TRACE(fmt::format("killed at step {}", step));
+      const Outcome outcome = SaveKilledAt("kill", step, after);
+      const bool image_is_there = TakeImage();
+      if (outcome.status == 0) break;  // a save that has fewer steps
+      ASSERT_EQ(outcome.status, kKilled) << outcome.err;
+      ASSERT_NO_FATAL_FAILURE(check(outcome, image_is_there));
+      ++kills;
+      step += stride;
+    }
+    EXPECT_GT(kills, 0);
+    RecordProperty("kills", kills);
   }
 
   void ExpectGuestAsBefore() const {
@@ -73,28 +105,15 @@ INSTANTIATE_TEST_SUITE_P(Ways, KilledSaveTest, testing::ValuesIn(WaysToSave()),
                          [](const auto& shown) { return shown.param.name; });
 
 TEST_P(KilledSaveTest, AtAnyStepLeavesAllOrNothing) {
-  const unsigned stride = FaultStride(kUsualStride);
-  unsigned step = static_cast<unsigned>(GetParam().name.size() * GetParam().name.front()) % stride + 1;
-  int kills = 0;
-  while (true) {
-    SCOPED_TRACE(fmt::format("killed at step {}", step));
-    const Outcome outcome = SaveKilledAt("kill", step, "resume");
-
-    const bool image_is_there = TakeImage();
+  KillAtSteps("resume", [&](const Outcome& outcome, bool image_is_there) {
     ASSERT_NO_FATAL_FAILURE(ExpectGuestAsBefore());
-    if (outcome.status == 0) break;  // a save that has fewer steps
-    ++kills;
-    ASSERT_EQ(outcome.status, kKilled) << outcome.err;
     // Before the first step towards a save, and after its last, there is nothing to undo, and nothing is said.
-    if (outcome.err.find("killed in the middle of a save") != std::string::npos) {
-      const bool says_complete = outcome.err.find("is complete, and vm1 runs on") != std::string::npos;
-      EXPECT_EQ(says_complete, image_is_there) << outcome.err;
-    }
-    step += stride;
-  }
+    if (outcome.err.find("killed in the middle of a save") == std::string::npos) return;
+    const bool says_complete = outcome.err.find("is complete, and vm1 runs on") != std::string::npos;
+    EXPECT_EQ(says_complete, image_is_there) << outcome.err;
+  });
 
-  EXPECT_GT(kills, 0);
-  RecordProperty("kills", kills);
+  ExpectGuestAsBefore();
   EXPECT_TRUE(GoesOn(*guest_));
 }
 
@@ -117,6 +136,37 @@ TEST_P(KilledSaveTest, OnceTheImageHasItsNameTheSaveIsFinished) {
   EXPECT_TRUE(Succeeded(Restore(restored)));
   restored.console().WaitForTicks(1);
   EXPECT_TRUE(GoesOn(restored, restored.console().FirstTick()));
+}
+
+// The guest is to stand still after its save, or did before it.
+class KilledSaveOfPausedTest : public KilledSaveTest {};
+INSTANTIATE_TEST_SUITE_P(Ways, KilledSaveOfPausedTest, testing::ValuesIn(WaysToSaveWith(WhichQemu::kNew)),
+                         [](const auto& shown) { return shown.param.name; });
+
+// Else it is in no image, and runs on.
+TEST_P(KilledSaveOfPausedTest, PausesTheGuestOnlyBesideItsImage) {
+  KillAtSteps("pause", [&](const Outcome&, bool image_is_there) {
+    EXPECT_EQ(guest_->Status() != "running", image_is_there);
+    if (image_is_there) guest_->Connect()->Execute("cont");
+  });
+
+  guest_->Connect()->Execute("cont");
+  EXPECT_TRUE(GoesOn(*guest_));
+}
+
+TEST_P(KilledSaveOfPausedTest, LeavesAGuestPausedThatWasPausedBefore) {
+  guest_->Connect()->Execute("stop");
+
+  KillAtSteps("resume", [&](const Outcome&, bool) {
+    const std::unique_ptr<QmpClient> qmp = guest_->Connect();
+    EXPECT_NE(QueryStatus(*qmp), "running");
+    if (QueryStatus(*qmp) == "postmigrate") qmp->Execute("cont");  // else QEMU takes no other save of it
+    qmp->Execute("stop");
+  });
+
+  EXPECT_NE(guest_->Status(), "running");
+  guest_->Connect()->Execute("cont");
+  EXPECT_TRUE(GoesOn(*guest_));
 }
 
 class OneWayKilledTest : public KilledSaveTest {};
@@ -184,6 +234,42 @@ TEST_P(OneWayKilledTest, SaveWhoseGuardIsKilledGoesOnAndSaysSo) {
   EXPECT_NE(outcome.err.find("warning: its guard"), std::string::npos) << outcome.err;
   EXPECT_TRUE(TakeImage());
   ExpectGuestAsBefore();
+}
+
+// A pipe with no room left, that this process could read but does not.
+class FullPipe {
+ public:
+  explicit FullPipe(const std::string& path) : path_(path) {
+    if (::mkfifo(path.c_str(), 0600) != 0) throw Error::FromErrno("cannot make a pipe", errno);
+    pipe_ = OpenFile(path, O_RDWR | O_NONBLOCK);
+    const std::string page(4096, 'x');
+    while (::write(pipe_.number(), page.data(), page.size()) > 0) {
+    }
+  }
+
+  const std::string& path() const { return path_; }
+
+ private:
+  std::string path_;
+  FileDescriptor pipe_;
+};
+
+TEST_P(OneWayKilledTest, IsUndoneWhereNobodyCanBeTold) {
+  const FullPipe pipe(files_.Path("pipe"));
+  for (const std::string& where :
+       {std::string("2>&-"), std::string("<&- >&- 2>&-"), "2>" + pipe.path(), std::string("2>&1 | :")}) {
+    SCOPED_TRACE(where);
+    std::vector<std::string> command = WithFault("killrename", 1, sockets_.path(), Command("resume"));
+    command.insert(command.end(), {"--io-engine", "sync"});  // says nothing of an engine that it cannot have
+    command.insert(command.begin(), {"sh", "-c", "exec \"$@\" " + where, "sh"});
+
+    RunToEndOfGuard(command, ImagePath());
+
+    EXPECT_FALSE(TakeImage());
+    ExpectGuestAsBefore();
+  }
+
+  EXPECT_TRUE(GoesOn(*guest_));
 }
 
 }  // namespace

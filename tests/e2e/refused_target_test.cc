@@ -1,13 +1,17 @@
 // Places that an image cannot be written to: found out before the guest is stopped.
+#include <fmt/format.h>
 #include <sched.h>
+#include <signal.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <filesystem>
+#include <fstream>
 
 #include "tests/e2e/end_to_end_test.h"
+#include "tests/e2e/faults.h"
 
 namespace vmsave {
 namespace {
@@ -176,6 +180,34 @@ TEST_F(RefusedTargetTest, TooLittleFreeSpaceIsSeenBeforeTheGuestIsStopped) {
 
   EXPECT_TRUE(mount.IsEmpty());
   ExpectUntouched();
+}
+
+bool IsStopped(pid_t process) {
+  std::string facts;
+  std::getline(std::ifstream(fmt::format("/proc/{}/stat", process)), facts);
+  return facts.find(") T ") != std::string::npos;
+}
+
+// Of two that both found nothing there.
+TEST_F(RefusedTargetTest, FirstOfTwoSavesUnderOneNameHasIt) {
+  const ScratchDirectory sockets{std::filesystem::temp_directory_path()};  // names of sockets are short
+  Guest other(files_, "other", GuestShape{});
+  other.Boot();
+  ProgramRun later(
+      WithFault("stoprename", 1, sockets.path(), VmsaveCommand(*guest_, {"--after", "resume", ImagePath()})));
+  WaitUntil("the later save's last step", [&] { return IsStopped(later.pid()); });
+
+  const Outcome first = RunToEnd(VmsaveCommand(other, {ImagePath()}));
+  const std::string image = ReadWholeFile(ImagePath());
+  later.Signal(SIGCONT);
+  const Outcome refused = later.Wait();
+
+  EXPECT_TRUE(Succeeded(first));
+  EXPECT_TRUE(Refused(refused, 1, "it exists already, since a moment ago"));
+  EXPECT_EQ(FilesBesideImage(), std::vector<std::string>{"vm1.sav"});
+  EXPECT_TRUE(ReadWholeFile(ImagePath()) == image);
+  EXPECT_TRUE(Succeeded(RunToEnd({VMIMAGE_PROGRAM, "verify", ImagePath()})));
+  ExpectRuns();
 }
 
 }  // namespace

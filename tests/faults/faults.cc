@@ -3,6 +3,7 @@
 // VMSAVE_FAULT=WHAT:N acts at the Nth call (from 1) of those that WHAT is about:
 //   kill     before a step that others can see: a message (sendmsg), a file made, renamed, linked, removed or synced
 //   killrename  the same, where a file is renamed: 1 is before, 2 is after
+//   stoprename  the same, but it is stopped (SIGSTOP), and goes on when somebody lets it
 //   killguard  as kill, but what is killed is the process that was forked last
 //   killboth the same, and the program as well
 //   eio, enospc  a write fails
@@ -65,6 +66,7 @@ void Step() {
 void RenameStep() {
   Step();
   if (IsNow("killrename")) kill(program, SIGKILL);
+  if (IsNow("stoprename")) kill(program, SIGSTOP);
 }
 
 bool IsRegular(int file) {
