@@ -61,7 +61,8 @@ class FileSource : public PieceSource {
   std::vector<std::byte> buffer_;
 };
 
-// Reads the whole stretch in order, several pieces of 1 MiB in flight ahead of the reader.
+// Reads the whole stretch in order, up to 8 pieces of 1 MiB in flight ahead of the reader; a short stretch takes less
+// memory.
 class ReadAheadSource : public PieceSource {
  public:
   // `pages` may be an O_DIRECT descriptor; `buffered` reads what is left of the last block. Advances `progress` as
@@ -73,11 +74,14 @@ class ReadAheadSource : public PieceSource {
 
  private:
   struct Piece {
+    explicit Piece(std::size_t size) : buffer(size) {}
+
     FileOffset start;
     std::size_t length = 0;
     AlignedBuffer buffer;
     bool complete = false;
   };
+  std::unique_ptr<Piece> SparePiece();
   void StartReads();
   std::span<const std::byte> NextPiece() override;
 
@@ -85,6 +89,7 @@ class ReadAheadSource : public PieceSource {
   const FileDescriptor& buffered_;
   FileOffset end_;
   FileOffset next_read_;
+  std::uint64_t piece_bytes_;
   Progress& progress_;
   const Interrupt& interrupt_;
   std::deque<std::unique_ptr<Piece>> in_order_;
