@@ -19,6 +19,7 @@
 #include <span>
 #include <system_error>
 
+#include "format/printable.h"
 #include "io/descriptor_message.h"
 
 namespace vmsave {
@@ -216,7 +217,7 @@ void AskToBeSparedWhenMemoryIsShort() {
 }  // namespace
 
 void GuardProcess::Tell(const std::string& program, const std::string& message) noexcept {
-  const std::string line = program + ": " + message + "\n";
+  const std::string line = Printable(program + ": " + message) + "\n";
   [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, line.data(), line.size());
   ::openlog(program.c_str(), LOG_PID, LOG_DAEMON);
   ::syslog(LOG_WARNING, "%s", message.c_str());
