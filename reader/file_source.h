@@ -34,6 +34,9 @@ class PieceSource : public ByteSource {
   // Goes on at `position`, for a source that can make a piece of any place. REQUIRES: not before the present one.
   void MoveTo(FileOffset position);
 
+  // For a source that is told where it ends.
+  ByteCount LeftUpTo(FileOffset end) const { return end > position_ ? end - position_ : ByteCount{0}; }
+
  private:
   // The bytes from position() on, once those of the piece before are used up; valid until the next call. Empty at the
   // end.
@@ -52,6 +55,7 @@ class FileSource : public PieceSource {
 
   void SkipTo(FileOffset position) override { MoveTo(position); }
   std::string_view name() const override { return file_.name(); }
+  std::optional<ByteCount> Left() const override { return LeftUpTo(end_); }
 
  private:
   std::span<const std::byte> NextPiece() override;
@@ -71,6 +75,7 @@ class ReadAheadSource : public PieceSource {
                   EngineKind engine, Progress& progress, const Interrupt& interrupt);
 
   std::string_view name() const override { return buffered_.name(); }
+  std::optional<ByteCount> Left() const override { return LeftUpTo(end_); }
 
  private:
   struct Piece {
