@@ -1,11 +1,13 @@
 // vmimage dumpxml: the description of an image.
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <cstdio>
 
 #include "cli/image_commands.h"
+#include "format/printable.h"
 #include "reader/image_head.h"
 
 namespace vmsave {
@@ -18,6 +20,16 @@ ImageHead ReadHead(const std::string& path) {
                 "it is no save image, so it has no description");
   }
   return std::move(*head);
+}
+
+// Line by line, so that there still are lines.
+std::string PrintableLines(std::string_view text) {
+  std::string out;
+  for (auto end = text.find('\n'); end != std::string_view::npos; end = text.find('\n')) {
+    out += Printable(text.substr(0, end)) + "\n";
+    text.remove_prefix(end + 1);
+  }
+  return out + Printable(text);
 }
 
 void Print(const std::string& text) {
@@ -33,9 +45,10 @@ class DumpXmlCommand final : public ImageCommand {
 
   int Run(const Interrupt& /*interrupt*/) override {
     const ImageHead head = ReadHead(image_);
-    Print(DecodeDescription(std::span(head.before_stream).subspan(kSaveHeaderBytes), image_));
+    const std::string text = DecodeDescription(std::span(head.before_stream).subspan(kSaveHeaderBytes), image_);
+    Print(::isatty(STDOUT_FILENO) != 0 ? PrintableLines(text) : text);
     if (FitsHeaderHash(head.before_stream, head.header)) return 0;
-    fmt::print(stderr, "vmimage: {} is damaged: header or description: wrong checksum\n", image_);
+    PrintLine(stderr, fmt::format("vmimage: {} is damaged: header or description: wrong checksum", image_));
     return kExitDamaged;
   }
 

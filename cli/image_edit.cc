@@ -13,6 +13,7 @@
 #include "cli/image_commands.h"
 #include "convert/description_edit.h"
 #include "format/bytes.h"
+#include "format/printable.h"
 #include "io/private_directory.h"
 
 namespace vmsave {
@@ -90,7 +91,7 @@ class EditCommand final : public ImageCommand {
   bool Change(DescriptionEdit& edit, const std::string& text, const Interrupt& interrupt) const {
     interrupt.Check();
     if (IsSame(text, edit.description())) {
-      fmt::print("{}: not changed\n", image_);
+      fmt::print("{}: not changed\n", Printable(image_));
       return true;
     }
     try {
@@ -100,7 +101,7 @@ class EditCommand final : public ImageCommand {
       if (error.kind() != ErrorKind::kUsage || !WantsToEditAgain(error, interrupt)) throw;
       return false;
     }
-    fmt::print("{}: description changed\n", image_);
+    fmt::print("{}: description changed\n", Printable(image_));
     return true;
   }
 

@@ -3,6 +3,7 @@
 
 #include "cli/image_commands.h"
 #include "cli/text.h"
+#include "format/printable.h"
 #include "qemu/guest_facts.h"
 #include "qemu/host_needs.h"
 #include "reader/stream_pages.h"
@@ -136,7 +137,9 @@ void PrintNeeds(const Image& image, Line line) {
 }
 
 void PrintInfo(const Image& image, const std::vector<BlockInfo>& blocks, const std::optional<std::string>& damage) {
-  const Line line = [](std::string_view label, const std::string& value) { fmt::print("{:<13}{}\n", label, value); };
+  const Line line = [](std::string_view label, const std::string& value) {
+    fmt::print("{:<13}{}\n", label, Printable(value));
+  };
   line("image:", image.path());
   if (damage) line("DAMAGED:", *damage);
   line("kind:", std::string(ImageKindName(image.kind())));
@@ -155,7 +158,8 @@ void PrintInfo(const Image& image, const std::vector<BlockInfo>& blocks, const s
   if (blocks.empty()) return;
   fmt::print("\n{:<28}{:>12}{:>12}{:>18}\n", "RAM block", "size", "present", "pages present");
   for (const BlockInfo& block : blocks) {
-    fmt::print("{:<28}{:>12}{:>12}{:>18}\n", block.name, FormatBytes(block.length), FormatBytes(*block.present),
+    fmt::print("{:<28}{:>12}{:>12}{:>18}\n", Printable(block.name), FormatBytes(block.length),
+               FormatBytes(*block.present),
                fmt::format("{} of {}", block.present->value() / kPageBytes, block.length.value() / kPageBytes));
   }
 }

@@ -9,6 +9,7 @@
 #include "cli/description_file.h"
 #include "cli/image_commands.h"
 #include "convert/description_edit.h"
+#include "format/printable.h"
 
 namespace vmsave {
 namespace {
@@ -32,7 +33,7 @@ class SetXmlCommand final : public ImageCommand {
     const std::string text = ReadText(file, interrupt);
     DescriptionEdit edit(image_);
     CheckDescriptionChange(edit.description(), text, file.name());
-    fmt::print("{}: {}\n", image_, edit.Replace(text, file.name()) ? "description changed" : "not changed");
+    fmt::print("{}: {}\n", Printable(image_), edit.Replace(text, file.name()) ? "description changed" : "not changed");
     return 0;
   }
 

@@ -3,20 +3,22 @@
 
 #include "cli/image_commands.h"
 #include "cli/text.h"
+#include "format/printable.h"
 #include "reader/verify.h"
 
 namespace vmsave {
 namespace {
 
 void PrintReport(const Image& image, const VerifyReport& report) {
-  for (const std::string& damage : report.damage) fmt::print("{}\n", damage);
+  const std::string path = Printable(image.path());
+  for (const std::string& damage : report.damage) fmt::print("{}\n", Printable(damage));
   if (!report.damage.empty()) {
     const std::size_t places = report.damage.size();
-    fmt::print("{}: damaged, {} {}\n", image.path(), places, places == 1 ? "place" : "places");
+    fmt::print("{}: damaged, {} {}\n", path, places, places == 1 ? "place" : "places");
   } else if (report.has_checksums) {
-    fmt::print("{}: no damage, {} of pages checked\n", image.path(), FormatBytes(report.checked));
+    fmt::print("{}: no damage, {} of pages checked\n", path, FormatBytes(report.checked));
   } else {
-    fmt::print("{}: has no checksums; its structure was checked, its pages could not be\n", image.path());
+    fmt::print("{}: has no checksums; its structure was checked, its pages could not be\n", path);
   }
 }
 

@@ -61,17 +61,17 @@ int RunProgram(const std::string& program, const std::function<int()>& body) {
   try {
     return body();
   } catch (const UsageError& error) {
-    fmt::print(stderr, "{0}: {1}; see {0} --help\n", program, error.what());
+    PrintLine(stderr, fmt::format("{0}: {1}; see {0} --help", program, error.what()));
     return ExitStatus(error.kind());
   } catch (const Error& error) {
-    fmt::print(stderr, "{}: {}\n", program, error.what());
+    PrintLine(stderr, fmt::format("{}: {}", program, error.what()));
     return ExitStatus(error.kind());
   } catch (const nlohmann::json::exception& error) {
-    fmt::print(stderr, "{}: QEMU answered something unexpected: {}\n", program, error.what());
+    PrintLine(stderr, fmt::format("{}: QEMU answered something unexpected: {}", program, error.what()));
   } catch (const std::bad_alloc&) {
-    fmt::print(stderr, "{}: out of memory\n", program);
+    PrintLine(stderr, program + ": out of memory");
   } catch (const std::exception& error) {
-    fmt::print(stderr, "{}: {}\n", program, error.what());
+    PrintLine(stderr, fmt::format("{}: {}", program, error.what()));
   }
   return 1;
 }
@@ -107,16 +107,17 @@ Transfer ResolveTransfer(const std::string& program, const TransferOptions& opti
   const EngineChoice choice = ChooseEngine(WantedEngine(engine));
   transfer.engine = choice.kind;
   if (!choice.fallback_reason.empty()) {
-    fmt::print(stderr, "{}: using {} I/O: {}\n", program, EngineName(choice.kind), choice.fallback_reason);
+    PrintLine(stderr, fmt::format("{}: using {} I/O: {}", program, EngineName(choice.kind), choice.fallback_reason));
   }
   return transfer;
 }
 
 void TellAssumedAlignment(const std::string& program, const Image& image, CacheUse cache) {
   if (cache != CacheUse::kBypass || image.alignment_source() == AlignmentSource::kTold) return;
-  fmt::print(stderr,
-             "{}: {}: this kernel or file system does not tell the alignment of direct I/O; {} bytes are assumed\n",
-             program, image.path(), kPageBytes);
+  PrintLine(stderr,
+            fmt::format("{}: {}: this kernel or file system does not tell the alignment of direct I/O; {} bytes "
+                        "are assumed",
+                        program, image.path(), kPageBytes));
 }
 
 void ReportOutcome(const Progress& progress, ProgressStyle style, const std::function<nlohmann::json()>& work) {

@@ -8,6 +8,8 @@
 #include <chrono>
 #include <cstdio>
 
+#include "format/printable.h"
+
 namespace vmsave {
 namespace {
 
@@ -23,12 +25,12 @@ void Write(std::FILE* stream, const std::string& text) {
 }  // namespace
 
 void PrintLine(std::FILE* stream, const std::string& line) {
-  Write(stream, line + "\n");
+  Write(stream, Printable(line) + "\n");
 }
 
 void PrintJsonLine(const nlohmann::json& object) {
   // A path or an error text may hold bytes that are no UTF-8.
-  PrintLine(stdout, object.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
+  Write(stdout, object.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
 }
 
 ProgressStyle ParseProgressStyle(const std::string& name) {

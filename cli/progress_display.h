@@ -20,6 +20,7 @@ enum class ProgressStyle { kOff, kBar, kJson };
 ProgressStyle ParseProgressStyle(const std::string& name);
 
 // Write a line and pass over errors: what nobody reads any more must not end a program that has a guest in its hands.
+// What goes to people is made Printable().
 void PrintLine(std::FILE* stream, const std::string& line);
 void PrintJsonLine(const nlohmann::json& object);  // on standard output
 

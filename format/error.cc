@@ -2,18 +2,12 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <system_error>
+
+#include "format/printable.h"
 
 namespace vmsave {
 namespace {
-
-// Names come from images and from peers: control characters of theirs must not reach a terminal.
-std::string Printable(std::string text) {
-  std::ranges::replace_if(
-      text, [](unsigned char byte) { return byte < 0x20 || byte == 0x7f; }, '?');
-  return text;
-}
 
 constexpr std::string_view kBeforeWhy = ": ";
 
@@ -24,11 +18,12 @@ std::string Sentence(std::string_view what_failed, std::string_view why, std::st
 
 }  // namespace
 
+// Names come from images and from peers: control characters of theirs must not reach a terminal.
 Error::Error(ErrorKind kind, std::string_view what_failed, std::string_view why, std::string_view advice)
-    : std::runtime_error(Printable(Sentence(what_failed, why, advice))),
+    : std::runtime_error(Sentence(Printable(what_failed), Printable(why), Printable(advice))),
       kind_(kind),
-      why_offset_(what_failed.size() + kBeforeWhy.size()),
-      why_length_(why.size()) {}
+      why_offset_(Printable(what_failed).size() + kBeforeWhy.size()),
+      why_length_(Printable(why).size()) {}
 
 Error Error::FromErrno(std::string_view what_failed, int error_number, std::string_view advice) {
   return Error(ErrorKind::kFailed, what_failed, std::generic_category().message(error_number), advice);

@@ -15,7 +15,7 @@ enum class ErrorKind {
   kInterrupted,  // the operator stopped it (Ctrl-C, SIGTERM)                            exit status 130
 };
 
-// what() reads "WHAT_FAILED: WHY" or "WHAT_FAILED: WHY (ADVICE)", e.g.
+// what() is Printable() and reads "WHAT_FAILED: WHY" or "WHAT_FAILED: WHY (ADVICE)", e.g.
 //   cannot write /srv/saves/vm1.sav at 12 MiB: No space left on device (free some space, or choose another directory)
 class Error : public std::runtime_error {
  public:

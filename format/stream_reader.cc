@@ -14,15 +14,15 @@ namespace {
 constexpr std::uint32_t kMaxMachineNameBytes = 255;
 constexpr std::uint32_t kMaxCapabilities = 64;
 constexpr std::size_t kMaxBlocks = 4096;
-constexpr std::uint64_t kMaxRamBytes = std::uint64_t{1} << 46;  // 64 TiB
 constexpr std::uint64_t kMaxFileOffset = std::uint64_t{1} << 62;
+constexpr ByteCount kMaxGapBeforeBitmap{1 << 20};
 constexpr std::size_t kSkipBytes = std::size_t{64} * 1024;
 
 // Walks the sections; keeps what was learned in contents_.
 class Walker {
  public:
-  Walker(ByteSource& source, PageSink& sink, const StreamDialect& dialect)
-      : source_(source), sink_(sink), dialect_(dialect) {}
+  Walker(ByteSource& source, PageSink& sink, const StreamOrigin& origin)
+      : source_(source), sink_(sink), origin_(origin) {}
 
   StreamContents Walk() {
     CheckMagic();
@@ -188,8 +188,9 @@ class Walker {
   void WalkBlockList(ByteCount total) {
     if (!contents_.blocks.empty()) Refuse("there is a second block list");
     if (total == ByteCount{0}) Refuse("the block list is of no RAM");
-    if (total.value() > kMaxRamBytes)
-      Refuse(fmt::format("{} bytes of RAM are more than a guest can have", total.value()));
+    const ByteCount most = std::min(origin_.most_ram, kMostRam);
+    if (total > most)
+      Refuse(fmt::format("{} bytes of RAM are more than there can be, {}", total.value(), most.value()));
     for (ByteCount left = total; left != ByteCount{0};) {
       if (contents_.blocks.size() == kMaxBlocks) Refuse("there are too many RAM blocks");
       const StreamBlock& block = contents_.blocks.emplace_back(TakeBlock(left));
@@ -215,7 +216,7 @@ class Walker {
 
   void TakeAddress(StreamBlock& block) {
     block.address = GuestAddress{TakeU64()};
-    if (dialect_.tells_ignored_blocks && TakeU8() > 1) {
+    if (origin_.tells_ignored_blocks && TakeU8() > 1) {
       Refuse(fmt::format("RAM block \"{}\" is neither ignored nor not", block.name));
     }
   }
@@ -233,6 +234,10 @@ class Walker {
     const ByteCount bitmap_length{BitmapBytes(block.pages())};
     if (header.bitmap_offset < source_.position() || header.pages_offset < header.bitmap_offset + bitmap_length) {
       Refuse(fmt::format("the bitmap or the pages of RAM block \"{}\" overlap something else", block.name));
+    }
+    // A checksum is of all bytes up to the bitmap's end, those of the gap too.
+    if (header.bitmap_offset > source_.position() + kMaxGapBeforeBitmap) {
+      Refuse(fmt::format("the bitmap of RAM block \"{}\" lies far behind its header", block.name));
     }
     source_.SkipTo(header.bitmap_offset);
     block.present = TakeBitmap(block);
@@ -305,7 +310,7 @@ class Walker {
 
   ByteSource& source_;
   PageSink& sink_;
-  StreamDialect dialect_;
+  StreamOrigin origin_;
   StreamContents contents_;
   std::optional<std::uint8_t> next_type_;
   std::optional<std::size_t> block_;  // of the last record; CONTINUE refers to it, across sections too
@@ -357,23 +362,29 @@ ByteCount StreamContents::ram_length() const {
   return length;
 }
 
-StreamContents ReadStreamHead(ByteSource& source) {
+StreamContents ReadStreamHead(ByteSource& source, const StreamOrigin& origin) {
   PassOverPages sink;
-  return Walker(source, sink, {}).WalkHead();
+  return Walker(source, sink, origin).WalkHead();
 }
 
-StreamContents ReadStreamUpToDevices(ByteSource& source, PageSink& sink, const StreamDialect& dialect) {
-  return Walker(source, sink, dialect).Walk();
+StreamContents ReadStreamUpToDevices(ByteSource& source, PageSink& sink, const StreamOrigin& origin) {
+  return Walker(source, sink, origin).Walk();
 }
 
 std::vector<std::byte> ReadDeviceState(ByteSource& source) {
+  const auto refuse_if_large = [&source](std::uint64_t length) {
+    if (length <= kMaxDeviceStateBytes) return;
+    throw Error(ErrorKind::kDamaged, fmt::format("cannot read {}", source.name()),
+                fmt::format("its device state is larger than {} MiB", kMaxDeviceStateBytes >> 20));
+  };
   std::vector<std::byte> state;
+  if (const std::optional<ByteCount> left = source.Left()) {
+    refuse_if_large(left->value());
+    state.reserve(left->value());
+  }
   std::array<std::byte, kSkipBytes> piece{};
   while (const std::size_t got = source.ReadSome(piece)) {
-    if (state.size() + got > kMaxDeviceStateBytes) {
-      throw Error(ErrorKind::kDamaged, fmt::format("cannot read {}", source.name()),
-                  fmt::format("its device state is larger than {} MiB", kMaxDeviceStateBytes >> 20));
-    }
+    refuse_if_large(state.size() + got);
     // Never room for more than may come: the last doubling would be the largest allocation of all.
     if (state.size() + got > state.capacity()) {
       state.reserve(std::min<std::size_t>(std::max(state.size() + got, 2 * state.capacity()), kMaxDeviceStateBytes));

@@ -25,6 +25,9 @@ class ByteSource {
   // Where in the file the next byte lies (or how many came before it, for a socket).
   virtual FileOffset position() const = 0;
 
+  // How many bytes are left, where that is known before the end has come.
+  virtual std::optional<ByteCount> Left() const { return std::nullopt; }
+
   // Goes on at `position`, which is never behind the present one. A socket reads and drops what lies between.
   virtual void SkipTo(FileOffset position);
 
@@ -109,22 +112,29 @@ class PresenceSink : public PageSink {
   std::vector<PageBitmap> present_;
 };
 
-// What the form of a stream depends on, but the stream does not tell: who has it from QEMU asks QEMU for its version.
-struct StreamDialect {
+// More than any guest has.
+inline constexpr ByteCount kMostRam{std::uint64_t{1} << 46};  // 64 TiB
+
+// What the stream does not tell, but who has it from QEMU or from a file.
+struct StreamOrigin {
   // QEMU 4.0, and no other version (4.0.91 is 4.1's second candidate), sends one byte more behind each block's address
   // with x-ignore-shared: whether the block's pages are left out (QEMU migration/ram.c, v4.0.0 and b17fbbe55cba).
   bool tells_ignored_blocks = false;
+
+  // A block list of more is refused before memory is taken for it: what keeps a bit or more for each page. At most
+  // kMostRam.
+  ByteCount most_ram = kMostRam;
 };
 
 // Reads from the stream's magic to behind ram's END; the source then stands at the device state. A background snapshot
 // has no END: its device state starts at the first device behind a PART, which the source steps back to. With
 // mapped-ram, pages are not passed to the sink: bitmaps are read, and the pages lie at their fixed offsets. Throws
 // Error{kDamaged} naming the source, the position and what is wrong there.
-StreamContents ReadStreamUpToDevices(ByteSource& source, PageSink& sink, const StreamDialect& dialect = {});
+StreamContents ReadStreamUpToDevices(ByteSource& source, PageSink& sink, const StreamOrigin& origin = {});
 
 // Reads what comes before the first record of a page: machine, capabilities, block list. A mapped-ram stream has no
 // such records: it is read up to the device state, where the source then stands.
-StreamContents ReadStreamHead(ByteSource& source);
+StreamContents ReadStreamHead(ByteSource& source, const StreamOrigin& origin = {});
 
 // The largest device state that is taken; a PC's is some 100 KiB, a large one some MiB.
 inline constexpr std::uint64_t kMaxDeviceStateBytes = 512 << 20;

@@ -21,6 +21,7 @@
 #include <span>
 #include <system_error>
 
+#include "format/printable.h"
 #include "io/descriptor_message.h"
 
 namespace vmsave {
@@ -228,7 +229,7 @@ void WriteToStandardError(const std::string& line) {
 }  // namespace
 
 void GuardProcess::Tell(const std::string& program, const std::string& message) noexcept {
-  WriteToStandardError(program + ": " + message + "\n");
+  WriteToStandardError(Printable(program + ": " + message) + "\n");
   ::openlog(program.c_str(), LOG_PID, LOG_DAEMON);
   ::syslog(LOG_WARNING, "%s", message.c_str());
 }

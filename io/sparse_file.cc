@@ -31,6 +31,15 @@ bool HoldsData(const FileDescriptor& file, FileRange range) {
   return FileOffset{static_cast<std::uint64_t>(data)} < range.end;
 }
 
+ByteCount CountData(const FileDescriptor& file, FileRange range, ByteCount enough) {
+  ByteCount found;
+  for (auto data = NextData(file, range.begin, range.end); data && found < enough;
+       data = NextData(file, data->end, range.end)) {
+    found += data->end - data->begin;
+  }
+  return found;
+}
+
 bool PunchHole(const FileDescriptor& file, FileRange range) {
   struct statfs file_system {};
   // hugetlbfs frees whole huge pages only.

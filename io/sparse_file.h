@@ -20,6 +20,10 @@ std::optional<FileRange> NextData(const FileDescriptor& file, FileOffset from, F
 // system cannot tell.
 bool HoldsData(const FileDescriptor& file, FileRange range);
 
+// How many bytes of the range are data, reckoned in whole pages; once `enough` are found, no more are looked for. All
+// where the file system cannot tell.
+ByteCount CountData(const FileDescriptor& file, FileRange range, ByteCount enough);
+
 // Makes the range read as zeros and frees its storage. False where the file cannot do that (hugetlbfs, old file
 // systems). Throws Error{kFailed} for anything else.
 bool PunchHole(const FileDescriptor& file, FileRange range);

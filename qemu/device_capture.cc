@@ -52,15 +52,15 @@ class PrivatePages : public PageSink {
 
 }  // namespace
 
-CapturedState CaptureDevices(QmpClient& qmp, const std::set<std::string>& mapped, const Interrupt& interrupt,
-                             SaveGuard* guard) {
+CapturedState CaptureDevices(QmpClient& qmp, const std::set<std::string>& mapped, ByteCount most_ram,
+                             const Interrupt& interrupt, SaveGuard* guard) {
   OutgoingMigration migration(qmp, {std::string(kIgnoreSharedCapability)}, MigrationLimits(), {}, guard);
   PrivatePages pages(mapped);
   CapturedState state;
   const auto receive = [&](SocketReader& reader) {
     SocketSource source(reader);
     const bool is_qemu_4_0 = qmp.version().major == 4 && qmp.version().minor == 0;
-    state.contents = ReadStreamUpToDevices(source, pages, {.tells_ignored_blocks = is_qemu_4_0});
+    state.contents = ReadStreamUpToDevices(source, pages, {is_qemu_4_0, most_ram});
     state.device_state = ReadDeviceState(source);
   };
   Progress of_milliseconds;

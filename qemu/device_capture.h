@@ -21,9 +21,10 @@ struct CapturedState {
 };
 
 // The guest must be stopped. `mapped`: names of the blocks whose RAM the caller reads itself. QEMU >= 8.1 sends pages
-// of shared memory all the same if it is no named file (memfd): they are dropped. Afterwards the guest is in
-// "postmigrate" and can be continued. Throws Error; the migration is then cancelled.
-CapturedState CaptureDevices(QmpClient& qmp, const std::set<std::string>& mapped, const Interrupt& interrupt,
-                             SaveGuard* guard = nullptr);
+// of shared memory all the same if it is no named file (memfd): they are dropped. Blocks of more than `most_ram` are
+// refused. Afterwards the guest is in "postmigrate" and can be continued. Throws Error; the migration is then
+// cancelled.
+CapturedState CaptureDevices(QmpClient& qmp, const std::set<std::string>& mapped, ByteCount most_ram,
+                             const Interrupt& interrupt, SaveGuard* guard = nullptr);
 
 }  // namespace vmsave

@@ -14,6 +14,8 @@ namespace {
 constexpr std::string_view kMachineSuffix = "-machine";
 constexpr std::string_view kNoUuid = "00000000-0000-0000-0000-000000000000";
 
+constexpr ByteCount kMostBesidesMemory{std::uint64_t{64} << 30};  // graphics cards have up to some GiB each
+
 using Json = QmpClient::Json;
 
 // `read` what QEMU has answered to `command`.
@@ -82,6 +84,14 @@ GuestFacts QueryGuest(QmpClient& qmp) {
   guest.kvm = QueryMember<bool>(qmp, "query-kvm", "enabled");
   guest.status = QueryStatus(qmp);
   return guest;
+}
+
+ByteCount QueryMostRam(QmpClient& qmp, const GuestFacts& guest) {
+  return Understand(qmp, qmp.Execute("query-memdev"), "query-memdev", [&guest](const Json& backends) {
+    ByteCount most = guest.memory + kMostBesidesMemory;
+    for (const Json& backend : backends) most += ByteCount{backend.at("size").get_ref<const std::uint64_t&>()};
+    return most;
+  });
 }
 
 std::string MakeDescription(const GuestFacts& guest) {

@@ -23,6 +23,10 @@ struct GuestFacts {
 
 GuestFacts QueryGuest(QmpClient& qmp);
 
+// More RAM than the blocks of a migration of it can have, by what QEMU tells: its memory, every memory backend (a
+// device shows as much of its own as is plugged), and room for video memory and ROMs.
+ByteCount QueryMostRam(QmpClient& qmp, const GuestFacts& guest);
+
 // The run state alone.
 std::string QueryStatus(QmpClient& qmp);
 

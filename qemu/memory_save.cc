@@ -61,7 +61,7 @@ GuestImage MakeImage(const CapturedState& state, const std::vector<MappedBackend
 
 WriteTotals SaveFromMemory(SaveJob& job, const std::vector<MappedBackend>& ram) {
   job.progress.Begin("device state", ByteCount{0});
-  const CapturedState state = CaptureDevices(job.qmp, MappedBlockNames(ram), job.interrupt, job.guard);
+  const CapturedState state = CaptureDevices(job.qmp, MappedBlockNames(ram), job.most_ram, job.interrupt, job.guard);
   const GuestImage image = MakeImage(state, ram, job);
   const auto write = job.version == ImageVersion::k3 ? WriteVersion3 : WriteVersion2;
   return write(job.file, image, job.write, job.progress, job.interrupt);

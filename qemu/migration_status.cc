@@ -91,10 +91,9 @@ void WaitMigrationCompleted(QmpClient& qmp, std::string_view what_failed, std::s
     if (migration.status == "completed") return;
     // An incoming migration is "none" until QEMU has taken up the connection.
     if (migration.status != "none" && IsMigrationAtRest(migration.status)) {
-      throw Error(
-          ErrorKind::kFailed, what_failed,
-          migration.error.empty() ? "QEMU's migration ended as " + migration.status : Printable(migration.error),
-          advice);
+      throw Error(ErrorKind::kFailed, what_failed,
+                  migration.error.empty() ? "QEMU's migration ended as " + migration.status : Excerpt(migration.error),
+                  advice);
     }
     std::this_thread::sleep_for(kPoll);
   }

@@ -152,9 +152,10 @@ class MultifdReceiver::Channel {
   std::size_t block_ = 0;  // of the packet before
 };
 
-MultifdReceiver::MultifdReceiver(MultifdSockets sockets, MakeStore make_store)
+MultifdReceiver::MultifdReceiver(MultifdSockets sockets, MakeStore make_store, ByteCount most_ram)
     : sockets_(std::move(sockets)),
       make_store_(std::move(make_store)),
+      most_ram_(most_ram),
       sync_(static_cast<unsigned>(sockets_.channels.size())) {}
 
 std::vector<const FileDescriptor*> MultifdReceiver::sockets() const {
@@ -167,7 +168,7 @@ void MultifdReceiver::ReceiveMain(const ChannelContext& context) {
   SocketReader reader(sockets_.main, context.interrupt(), [&context] { context.EndWithOthers(); });
   SocketSource source(reader);
   MainPages pages(*this, context);
-  guest_.contents = ReadStreamUpToDevices(source, pages);
+  guest_.contents = ReadStreamUpToDevices(source, pages, {.most_ram = most_ram_});
   sync_.OnEndOfRam();
   guest_.device_state = ReadDeviceState(source);
 }

@@ -21,7 +21,8 @@ class MultifdReceiver {
   // Makes the store once the RAM blocks are known; called on the main stream's thread.
   using MakeStore = std::function<std::unique_ptr<PageStore>(const StreamContents&)>;
 
-  MultifdReceiver(MultifdSockets sockets, MakeStore make_store);
+  // RAM blocks of more than `most_ram` are refused.
+  MultifdReceiver(MultifdSockets sockets, MakeStore make_store, ByteCount most_ram = kMostRam);
 
   // All that it receives from: the main stream first, then the channels.
   std::vector<const FileDescriptor*> sockets() const;
@@ -42,6 +43,7 @@ class MultifdReceiver {
 
   MultifdSockets sockets_;
   MakeStore make_store_;
+  ByteCount most_ram_;
   MultifdSync sync_;
   std::mutex mutex_;
   std::condition_variable store_made_;

@@ -21,9 +21,9 @@ MultifdSockets Connect(MultifdListener& listener, unsigned channels, OutgoingMig
 std::unique_ptr<MultifdReceiver> Receive(unsigned channels, OutgoingMigration& migration, const SaveJob& job) {
   MultifdListener listener(job.qmp, job.guard);
   job.progress.Begin("saving", ByteCount{0});
-  auto receiver =
-      std::make_unique<MultifdReceiver>(Connect(listener, channels, migration, job),
-                                        [&](const StreamContents& contents) { return MakeStore(job, contents); });
+  auto receiver = std::make_unique<MultifdReceiver>(
+      Connect(listener, channels, migration, job),
+      [&](const StreamContents& contents) { return MakeStore(job, contents); }, job.most_ram);
   constexpr unsigned kMain = 0;  // of the receiver's sockets; its channels follow
   migration.ReceiveAll(
       receiver->sockets(), [] {},

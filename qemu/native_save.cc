@@ -25,11 +25,11 @@ struct ReadBackStream {
   FileOffset end;
 };
 
-ReadBackStream ReadBack(const NewFile& file, FileOffset start) {
+ReadBackStream ReadBack(const NewFile& file, FileOffset start, ByteCount most_ram) {
   const FileOffset end{FileLength(file.buffered()).value()};
   FileSource source(file.buffered(), start, end);
   PassOverPages no_pages;
-  StreamContents contents = ReadStreamUpToDevices(source, no_pages);
+  StreamContents contents = ReadStreamUpToDevices(source, no_pages, {.most_ram = most_ram});
   return {std::move(contents), ReadDeviceState(source), end};
 }
 
@@ -60,7 +60,7 @@ void LetQemuWrite(SaveJob& job, FileOffset start) {
 WriteTotals SaveByQemu(SaveJob& job) {
   FixedOffsetEnvelope envelope(job.file, job.description, job.was_running, Version3Kind(job.write.checksums));
   LetQemuWrite(job, envelope.stream_start());
-  const ReadBackStream stream = ReadBack(job.file, envelope.stream_start());
+  const ReadBackStream stream = ReadBack(job.file, envelope.stream_start(), job.most_ram);
   job.release(stream.device_state);
   std::optional<IntegrityTable> table;
   if (job.write.checksums) {

@@ -73,7 +73,7 @@ MigrationStatus OutgoingMigration::Look() {
   completed_ = migration.status == "completed";
   if (!completed_ && IsMigrationAtRest(migration.status)) {
     throw Error(ErrorKind::kFailed, what_failed_,
-                migration.error.empty() ? "its migration ended as " + migration.status : Printable(migration.error));
+                migration.error.empty() ? "its migration ended as " + migration.status : Excerpt(migration.error));
   }
   return migration;
 }
@@ -146,7 +146,7 @@ std::string OutgoingMigration::AwaitReason() {
        !IsMigrationAtRest(migration.status) && Clock::now() < deadline; migration = QueryMigration(qmp_)) {
     std::this_thread::sleep_for(kFirstPoll);
   }
-  return migration.error.empty() ? "" : "QEMU says: " + Printable(migration.error);
+  return migration.error.empty() ? "" : "QEMU says: " + Excerpt(migration.error);
 }
 
 void OutgoingMigration::Check() {

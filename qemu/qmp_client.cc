@@ -113,7 +113,7 @@ Json QmpClient::Execute(const std::string& command, const Json& arguments, int d
   const auto value = reply.find("return");
   if (value != reply.end()) return std::move(*value);
   const Json& error = reply["error"];
-  throw QmpError(what_failed, Printable(StringMember(error, "class")), Printable(StringMember(error, "desc")));
+  throw QmpError(what_failed, Excerpt(StringMember(error, "class")), Excerpt(StringMember(error, "desc")));
 }
 
 std::string QmpClient::ExecuteHmp(const std::string& command_line) {
@@ -197,7 +197,7 @@ bool QmpClient::IsReplyTo(std::uint64_t id, const Json& reply, const std::string
   // QEMU answers without an id only to what it could not read as a request.
   const std::string description = reply.contains("error") ? StringMember(reply["error"], "desc") : "";
   throw Error(ErrorKind::kFailed, what_failed,
-              fmt::format("QEMU answered to something that was not asked: {}", Printable(description)));
+              fmt::format("QEMU answered to something that was not asked: {}", Excerpt(description)));
 }
 
 }  // namespace vmsave

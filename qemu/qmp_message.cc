@@ -1,7 +1,5 @@
 #include "qemu/qmp_message.h"
 
-#include <algorithm>
-
 #include "format/error.h"
 
 namespace vmsave {
@@ -10,7 +8,7 @@ namespace {
 using Json = nlohmann::json;
 
 constexpr int kMaxNesting = 256;
-constexpr std::size_t kMaxPrintedBytes = 1000;
+constexpr std::size_t kMaxExcerptBytes = 1000;
 constexpr std::uint64_t kMaxVersionPart = 100'000;
 constexpr std::uint64_t kMaxSeconds = std::uint64_t{1} << 40;  // some 35,000 years
 
@@ -93,12 +91,8 @@ std::string QmpRequest(const std::string& command, const Json& arguments, std::u
   }
 }
 
-std::string Printable(std::string_view text) {
-  std::string printable(text.substr(0, kMaxPrintedBytes));
-  std::replace_if(
-      printable.begin(), printable.end(),
-      [](char c) { return static_cast<unsigned char>(c) < 0x20 || static_cast<unsigned char>(c) == 0x7f; }, ' ');
-  return printable;
+std::string Excerpt(std::string_view text) {
+  return std::string(text.substr(0, kMaxExcerptBytes));
 }
 
 }  // namespace vmsave

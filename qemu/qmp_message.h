@@ -34,7 +34,7 @@ std::optional<std::chrono::microseconds> EventTime(const nlohmann::json& event);
 std::string QmpRequest(const std::string& command, const nlohmann::json& arguments, std::uint64_t id,
                        const std::string& what_failed);
 
-// Text of the other end as it may be shown on a terminal: no control characters, of bounded length.
-std::string Printable(std::string_view text);
+// The beginning of a text of the other end, which may be of any length, for a message.
+std::string Excerpt(std::string_view text);
 
 }  // namespace vmsave

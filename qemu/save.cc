@@ -145,6 +145,7 @@ SaveSummary SaveGuest(QmpClient& qmp, const SaveOptions& options, Progress& prog
   const SourceChoice choice = ChooseSource(qmp, {options.from, options.live, options.version}, guard);
   CheckSpace(file, choice.source == SaveSource::kMemory ? SpaceNeeded(choice.ram) : SpaceNeeded(qmp, facts));
   const LiveMode live = LiveModeFor(facts, options.live);
+  const ByteCount most_ram = QueryMostRam(qmp, facts);
   interrupt.Check();
 
   SaveSummary summary;
@@ -159,6 +160,7 @@ SaveSummary SaveGuest(QmpClient& qmp, const SaveOptions& options, Progress& prog
                 .file = file,
                 .version = options.version,
                 .live = live,
+                .most_ram = most_ram,
                 .write = options.write,
                 .limits = options.limits,
                 .description = options.description.value_or(MakeDescription(facts)),

@@ -20,6 +20,7 @@ struct SaveJob {
   NewFile& file;
   ImageVersion version;
   LiveMode live;
+  ByteCount most_ram;  // that its blocks can have
   const WriteOptions& write;
   const MigrationLimits& limits;
   std::string description;

@@ -81,7 +81,7 @@ WriteTotals RecordVersion2(SaveJob& job) {
   ByteCount length;
   Receive(job, [&](SocketReader& reader) {
     RecordedSource source(reader, writer);
-    ReadStreamUpToDevices(source, presence);
+    ReadStreamUpToDevices(source, presence, {.most_ram = job.most_ram});
     device_state = ReadDeviceState(source);
     length = writer.position() - FileOffset{0};
     writer.Finish();  // on the thread that began the writes: what a thread leaves in flight may end with it
@@ -96,7 +96,7 @@ WriteTotals SpreadVersion3(SaveJob& job) {
   ReceivedGuest guest;
   Receive(job, [&](SocketReader& reader) {
     SocketSource source(reader);
-    guest.contents = ReadStreamUpToDevices(source, spreader);
+    guest.contents = ReadStreamUpToDevices(source, spreader, {.most_ram = job.most_ram});
     guest.device_state = ReadDeviceState(source);
   });
   const std::unique_ptr<PageStore> store = spreader.Finish();

@@ -60,23 +60,25 @@ ReadAheadSource::ReadAheadSource(const FileDescriptor& pages, const FileDescript
       buffered_(buffered),
       end_(end),
       next_read_(RoundDown(begin.value(), kPageBytes)),
+      piece_bytes_(std::min(kPieceBytes, RoundUp((end - next_read_).value(), kPageBytes))),
       progress_(progress),
       interrupt_(interrupt),
-      engine_(MakeEngine(engine, kPiecesAhead)) {
-  for (unsigned i = 0; i < kPiecesAhead; ++i) {
-    spare_.push_back(std::make_unique<Piece>());
-    spare_.back()->buffer = AlignedBuffer(kPieceBytes);
-  }
+      engine_(MakeEngine(engine, kPiecesAhead)) {}
+
+std::unique_ptr<ReadAheadSource::Piece> ReadAheadSource::SparePiece() {
+  if (spare_.empty()) return std::make_unique<Piece>(piece_bytes_);
+  std::unique_ptr<Piece> piece = std::move(spare_.back());
+  spare_.pop_back();
+  return piece;
 }
 
 // Whole blocks through `pages`, what is left of the last one through `buffered`.
 void ReadAheadSource::StartReads() {
-  while (!spare_.empty() && next_read_ < end_) {
-    std::unique_ptr<Piece> piece = std::move(spare_.back());
-    spare_.pop_back();
+  while (in_order_.size() < kPiecesAhead && next_read_ < end_) {
+    std::unique_ptr<Piece> piece = SparePiece();
     piece->start = next_read_;
     const std::uint64_t left = (end_ - next_read_).value();
-    const std::uint64_t whole = RoundDown(std::min(left, kPieceBytes), kPageBytes);
+    const std::uint64_t whole = RoundDown(std::min(left, piece_bytes_), kPageBytes);
     piece->length = whole > 0 ? whole : left;
     piece->complete = whole == 0;
     const std::span<std::byte> bytes = piece->buffer.bytes().first(piece->length);

@@ -34,6 +34,9 @@ class PieceSource : public ByteSource {
   // Goes on at `position`, for a source that can make a piece of any place. REQUIRES: not before the present one.
   void MoveTo(FileOffset position);
 
+  // For a source that is told where it ends.
+  ByteCount LeftUpTo(FileOffset end) const { return end > position_ ? end - position_ : ByteCount{0}; }
+
  private:
   // The bytes from position() on, once those of the piece before are used up; valid until the next call. Empty at the
   // end.
@@ -52,6 +55,7 @@ class FileSource : public PieceSource {
 
   void SkipTo(FileOffset position) override { MoveTo(position); }
   std::string_view name() const override { return file_.name(); }
+  std::optional<ByteCount> Left() const override { return LeftUpTo(end_); }
 
  private:
   std::span<const std::byte> NextPiece() override;
@@ -61,7 +65,8 @@ class FileSource : public PieceSource {
   std::vector<std::byte> buffer_;
 };
 
-// Reads the whole stretch in order, several pieces of 1 MiB in flight ahead of the reader.
+// Reads the whole stretch in order, up to 8 pieces of 1 MiB in flight ahead of the reader; a short stretch takes less
+// memory.
 class ReadAheadSource : public PieceSource {
  public:
   // `pages` may be an O_DIRECT descriptor; `buffered` reads what is left of the last block. Advances `progress` as
@@ -70,14 +75,18 @@ class ReadAheadSource : public PieceSource {
                   EngineKind engine, Progress& progress, const Interrupt& interrupt);
 
   std::string_view name() const override { return buffered_.name(); }
+  std::optional<ByteCount> Left() const override { return LeftUpTo(end_); }
 
  private:
   struct Piece {
+    explicit Piece(std::size_t size) : buffer(size) {}
+
     FileOffset start;
     std::size_t length = 0;
     AlignedBuffer buffer;
     bool complete = false;
   };
+  std::unique_ptr<Piece> SparePiece();
   void StartReads();
   std::span<const std::byte> NextPiece() override;
 
@@ -85,6 +94,7 @@ class ReadAheadSource : public PieceSource {
   const FileDescriptor& buffered_;
   FileOffset end_;
   FileOffset next_read_;
+  std::uint64_t piece_bytes_;
   Progress& progress_;
   const Interrupt& interrupt_;
   std::deque<std::unique_ptr<Piece>> in_order_;

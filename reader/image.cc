@@ -9,6 +9,7 @@
 
 #include "format/bytes.h"
 #include "io/direct_alignment.h"
+#include "io/sparse_file.h"
 #include "reader/decompressed_source.h"
 #include "reader/metadata_damage.h"
 
@@ -18,9 +19,10 @@ namespace {
 constexpr std::uint64_t kMaxTableBytesBesidesHashes = 2 << 20;  // ranges, names and lengths of as many blocks as can be
 constexpr std::uint64_t kMaxExplainedBytes = 256 << 20;
 
-// An absent page takes no byte in a sequential stream, but a bit of memory in whoever reads it, and more in whoever
-// converts it. Guests that leave out most of their pages (virtio-mem, free page hints) stay far below this.
-constexpr std::uint64_t kMaxRamPerStreamByte = 1 << 20;
+// An absent page takes no byte in a sequential stream and a bit in a bitmap, which may lie in a hole; but at least a
+// bit of memory in whoever reads it, and more in whoever converts it. Guests that leave out most of their pages
+// (virtio-mem, free page hints) stay far below this.
+constexpr std::uint64_t kMaxRamPerDataByte = 1 << 20;
 
 struct FileExtent {
   FileOffset offset;
@@ -110,7 +112,8 @@ void Image::ReadIntegrityTable() {
   if (extension.integrity_length == ByteCount{0}) return;
   if (extension.integrity_offset < stream_end_) Refuse("its integrity table overlaps its stream");
   // A hash takes 8 bytes and is of a page at least; all pages lie in front of the stream's end.
-  if (extension.integrity_length.value() > stream_end_.value() / kPageBytes * 8 + kMaxTableBytesBesidesHashes) {
+  const std::uint64_t pages = std::min(stream_end_.value(), MostRam().value()) / kPageBytes;
+  if (extension.integrity_length.value() > pages * 8 + kMaxTableBytesBesidesHashes) {
     Refuse("its integrity table is longer than its pages can need");
   }
   std::vector<std::byte> table(extension.integrity_length.value());
@@ -121,12 +124,12 @@ void Image::ReadIntegrityTable() {
 void Image::ReadStream() {
   if (kind_ == ImageKind::kCompressed) return ReadCompressedHead();
   FileSource source(file_, stream_start_, stream_end_);
-  contents_ = ReadStreamHead(source);
+  contents_ = ReadStreamHead(source, {.most_ram = MostRam()});
   const bool mapped = contents_.has_mapped_ram();
   if (!header_) kind_ = mapped ? ImageKind::kBareMappedRam : ImageKind::kBareStream;
   if (mapped != has_fixed_offsets()) Refuse("its header and its stream disagree about where its pages are");
   RefuseStreamWithoutRam();
-  if (!mapped) return RefuseRamBeyondStream();
+  if (!mapped) return;
   const FileOffset device_state_start = source.position();
   device_state_ = ReadDeviceState(source);
   // Version 3 says where its stream ends; behind another's, bytes may follow that are not QEMU's.
@@ -140,22 +143,19 @@ void Image::ReadStream() {
 void Image::ReadCompressedHead() {
   const Interrupt never;
   DecompressedSource source(std::make_unique<FileSource>(file_, stream_start_, stream_end_), header_->format, never);
-  contents_ = ReadStreamHead(source);
+  contents_ = ReadStreamHead(source, {.most_ram = MostRam()});
   if (contents_.has_mapped_ram()) Refuse("fixed offsets cannot be compressed, but its stream has them");
   RefuseStreamWithoutRam();
-  RefuseRamBeyondStream();
 }
 
 void Image::RefuseStreamWithoutRam() const {
   if (contents_.HasCapability(kIgnoreSharedCapability)) Refuse("it was saved with x-ignore-shared: it holds no RAM");
 }
 
-void Image::RefuseRamBeyondStream() const {
-  ByteCount ram;
-  for (const StreamBlock& block : contents_.blocks) ram += block.length;
-  const ByteCount stream = stream_end_ - stream_start_;
-  if (ram.value() / kMaxRamPerStreamByte <= stream.value()) return;
-  Refuse(fmt::format("{} bytes of RAM are more than a stream of {} bytes can be of", ram.value(), stream.value()));
+ByteCount Image::MostRam() const {
+  constexpr ByteCount kEnough{kMostRam.value() / kMaxRamPerDataByte};
+  const ByteCount data = CountData(file_, {stream_start_, stream_end_}, kEnough);
+  return data < kEnough ? ByteCount{data.value() * kMaxRamPerDataByte} : kMostRam;
 }
 
 void Image::CheckPagesLieInFile() const {

@@ -78,7 +78,7 @@ class Image {
   void ReadStream();
   void ReadCompressedHead();
   void RefuseStreamWithoutRam() const;
-  void RefuseRamBeyondStream() const;
+  ByteCount MostRam() const;  // that as much data can be of
   void CheckPagesLieInFile() const;
   void CheckTableMatchesBlocks() const;
   [[noreturn]] void Refuse(std::string_view why, std::string_view advice = "") const;

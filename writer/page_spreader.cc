@@ -15,13 +15,27 @@ bool HasRoom(const std::vector<PageIndex>& pages, PageIndex page) {
 
 }  // namespace
 
+bool PageSpreader::ArrivedPages::Note(PageIndex page) {
+  std::uint64_t& word = words_[page.value() / 64];
+  const std::uint64_t bit = std::uint64_t{1} << (page.value() % 64);
+  if ((word & bit) != 0) return false;
+  if (word == 0) used_.push_back(page.value() / 64);
+  word |= bit;
+  return true;
+}
+
+void PageSpreader::ArrivedPages::Forget() {
+  for (const std::uint64_t word : used_) words_[word] = 0;
+  used_.clear();
+}
+
 PageSpreader::PageSpreader(unsigned channels, StoreMaker make_store)
     : channels_(channels), make_store_(std::move(make_store)) {}
 
 PageSpreader::~PageSpreader() = default;
 
 void PageSpreader::OnBlocks(const StreamContents& contents) {
-  for (const StreamBlock& block : contents.blocks) seen_.emplace_back(block.pages());
+  for (const StreamBlock& block : contents.blocks) arrived_.emplace_back(block.pages());
   store_ = make_store_(contents);
   writers_ = std::make_unique<BatchWriters>(*store_, channels_);
 }
@@ -53,8 +67,9 @@ BatchWriters::Batch& PageSpreader::BatchFor(std::size_t block, PageIndex page) {
 }
 
 void PageSpreader::NoteArrival(std::size_t block, PageIndex page) {
-  if (seen_[block].Test(page.value())) Settle();
-  seen_[block].Set(page.value());
+  if (arrived_[block].Note(page)) return;
+  Settle();
+  arrived_[block].Note(page);
 }
 
 void PageSpreader::Send() {
@@ -64,7 +79,7 @@ void PageSpreader::Send() {
 void PageSpreader::Settle() {
   if (batch_) Send();
   writers_->Settle();
-  for (PageBitmap& seen : seen_) seen = PageBitmap(seen.pages());
+  for (ArrivedPages& pages : arrived_) pages.Forget();
 }
 
 }  // namespace vmsave

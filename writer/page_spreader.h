@@ -41,9 +41,23 @@ class PageSpreader final : public PageSink {
   void Send();
   void Settle();
 
+  // Pages of one block; forgetting them takes no longer than noting them did, however large the block is.
+  class ArrivedPages {
+   public:
+    explicit ArrivedPages(std::uint64_t pages) : words_((pages + 63) / 64) {}
+
+    // False where the page is noted already.
+    bool Note(PageIndex page);
+    void Forget();
+
+   private:
+    std::vector<std::uint64_t> words_;  // a bit for each page
+    std::vector<std::uint64_t> used_;   // numbers of those that are not 0
+  };
+
   unsigned channels_;
   StoreMaker make_store_;
-  std::vector<PageBitmap> seen_;  // pages of each block that came since the channels were last settled
+  std::vector<ArrivedPages> arrived_;  // of each block, since the channels were last settled
   std::unique_ptr<PageStore> store_;
   std::unique_ptr<BatchWriters> writers_;
   std::unique_ptr<BatchWriters::Batch> batch_;  // that is being filled

@@ -6,10 +6,6 @@ namespace vmsave {
 
 PageWriter::PageWriter(const PagePlaces& places, std::unique_ptr<IoEngine> engine)
     : places_(places), users_(engine->depth(), 0), engine_(std::move(engine)) {
-  for (unsigned i = 0; i < engine_->depth(); ++i) {
-    buffers_.emplace_back(kBufferPages * kPageBytes);
-    free_.push_back(i);
-  }
   pages_.reserve(kBufferPages);
 }
 
@@ -31,6 +27,10 @@ void PageWriter::Drain() {
 }
 
 void PageWriter::AcquireBuffer() {
+  if (free_.empty() && buffers_.size() < engine_->depth()) {
+    free_.push_back(buffers_.size());
+    buffers_.emplace_back(kBufferPages * kPageBytes);
+  }
   while (free_.empty()) WaitForOne();
   filling_ = free_.back();
   free_.pop_back();

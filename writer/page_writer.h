@@ -19,7 +19,7 @@ class PageWriter {
  public:
   static constexpr std::size_t kBufferPages = 256;
 
-  // As many buffers, of 1 MiB each, as the engine has depth. Keeps a reference to the places.
+  // At most as many buffers, of 1 MiB each, as the engine has depth. Keeps a reference to the places.
   PageWriter(const PagePlaces& places, std::unique_ptr<IoEngine> engine);
 
   // Room for the bytes of that many pages of one block. May wait for the device. REQUIRES: 1..kBufferPages.

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <array>
+#include <filesystem>
 #include <functional>
 #include <ostream>
 
@@ -24,7 +25,8 @@ constexpr bool kSanitized = false;
 constexpr std::uint64_t kMiB = 1 << 20;
 constexpr std::uint64_t kMemoryLimit = 640 * kMiB;  // some 100 MiB of it are programs, libraries and stacks
 constexpr ByteCount kMuchRam{std::uint64_t{1} << 45};
-constexpr std::size_t kLargestImage = 80 * 1024;  // 64 KiB of it are padding behind the description
+constexpr std::uint64_t kLongHole = std::uint64_t{1} << 43;  // file systems have files no longer than some TiB
+constexpr std::size_t kLargestImage = 80 * 1024;             // 64 KiB of it are padding behind the description
 
 const StreamFrame kFrame{"pc-i440fx-10.0", 2, false};
 
@@ -71,6 +73,15 @@ Bytes MappedStreamOfMuchRam(FileOffset start) {
   return LayOutFixedOffsets(start, kFrame, {{"pc.ram", kMuchRam}}).stream_parts.front().bytes;
 }
 
+Bytes MappedStreamWithBitmapAt(FileOffset start, FileOffset bitmap) {
+  Bytes stream = LayOutFixedOffsets(start, kFrame, {{"pc.ram", kPageSize}}).stream_parts.front().bytes;
+  ByteWriter offsets;
+  offsets.AppendBigEndian(bitmap.value());
+  offsets.AppendBigEndian(bitmap.value() + kPageBytes);
+  Place(stream, stream.size() - 16, offsets.Take());
+  return stream;
+}
+
 Bytes Version2(std::span<const std::byte> stream, BodyFormat format) {
   Bytes image = Join({Hex(golden::kHeaderV2), golden::Data(), stream});
   PutLittleEndian(std::span(image).subspan(28), static_cast<std::uint32_t>(format));
@@ -103,6 +114,7 @@ struct HostileImage {
   std::string why;  // what is said about it
   std::function<Bytes()> make;
   bool may_be_taken = false;  // only a look at all of it tells that something is wrong
+  std::uint64_t length = 0;   // of the file; what it is more than its bytes is a hole
 };
 
 std::ostream& operator<<(std::ostream& out, const HostileImage& image) {
@@ -139,6 +151,28 @@ std::vector<HostileImage> HostileImages() {
       {"ManyBlocks", "too many RAM blocks", [] { return Compressed(StreamOfManyBlocks(), BodyFormat::kXz); }},
       {"ManyCommands", "ends early", [] { return Compressed(StreamOfManyCommands(), BodyFormat::kZstd); }},
       {"MuchDeviceState", "has no end", [] { return Compressed(StreamOfMuchDeviceState(), BodyFormat::kZstd); }, true},
+      {"BareStreamOfMuchRamInALongFile", "bytes of RAM are more than", StreamOfMuchRam, false, kLongHole},
+      {"StreamOfMuchRamInALongFile", "bytes of RAM are more than",
+       [] { return Version2(StreamOfMuchRam(), BodyFormat::kRaw); }, false, kLongHole},
+      {"BareStreamOfMuchDeviceStateInALongFile", "hostile.sav",
+       [] {
+         return StreamWith(std::array{BlockShape{"pc.ram", kPageSize}}, Hex(golden::kDeviceState));
+       },
+       false, kLongHole},
+      {"BareMappedRamOfMuchRamInALongFile", "bytes of RAM are more than",
+       [] { return MappedStreamOfMuchRam(FileOffset{0}); }, false, kLongHole},
+      {"LongIntegrityTableInALongFile", "longer than its pages can need",
+       [=] {
+         const FileOffset far{kLongHole / 2};
+         return Version3({0, 0, far, far, ByteCount{std::uint64_t{1} << 32}, 0}, MappedStreamOfMuchRam(start));
+       },
+       false, kLongHole},
+      {"BitmapFarAway", "far behind its header",
+       [=] {
+         const FileOffset far{kLongHole - 4096};
+         return Version3({0, 0, far, far, ByteCount{0}, 0}, MappedStreamWithBitmapAt(start, far));
+       },
+       false, kLongHole},
   };
 }
 
@@ -151,12 +185,13 @@ class HostileImageTest : public EndToEndTest, public testing::WithParamInterface
       ASSERT_LE(image.size(), kLargestImage);
     }
     WriteWholeFile(image_, AsString(image));
+    if (GetParam().length > 0) std::filesystem::resize_file(image_, GetParam().length);
   }
 
   // Ends by itself, and says what is wrong.
-  static void ExpectRefused(const std::vector<std::string>& arguments) {
+  static void ExpectRefused(const std::vector<std::string>& arguments, const std::string& program = VMIMAGE_PROGRAM) {
     std::vector<std::string> command{"sh", "-c", fmt::format("ulimit -v {}; exec \"$@\"", kMemoryLimit / 1024), "sh",
-                                     VMIMAGE_PROGRAM};
+                                     program};
     command.insert(command.end(), arguments.begin(), arguments.end());
     const Outcome outcome = RunToEnd(command);
     const bool taken = GetParam().may_be_taken && outcome.status == 0;
@@ -175,6 +210,11 @@ TEST_P(HostileImageTest, IsRefusedInLittleMemory) {
   ExpectRefused({"convert", "--parallel", "2", "--to", "3", "--force", image_, ImagePath()});
   ExpectRefused({"convert", "--parallel", "2", "--to", "2", "--force", image_, ImagePath()});
   ExpectRefused({"extract", "--parallel", "2", "--block", "pc.ram", "--output", ImagePath(), "--force", image_});
+}
+
+// Before a QEMU is started.
+TEST_P(HostileImageTest, IsNotRestored) {
+  ExpectRefused({"--parallel", "2", "--verify", "full", image_, "--", "/nowhere/qemu"}, VMRESTORE_PROGRAM);
 }
 
 INSTANTIATE_TEST_SUITE_P(Images, HostileImageTest, testing::ValuesIn(HostileImages()),

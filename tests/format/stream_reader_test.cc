@@ -520,11 +520,24 @@ TEST(StreamReaderTest, RefusesBlocksWithoutAName) {
 
 TEST(StreamReaderTest, RefusesMoreRamThanAGuestCanHave) {
   const std::uint64_t limit = std::uint64_t{1} << 46;
-  ExpectRefused(StreamBuilder().Magic().RamStart(limit + 4096), "more than a guest can have");
+  ExpectRefused(StreamBuilder().Magic().RamStart(limit + 4096), "bytes of RAM are more than");
   StreamBuilder stream;
   stream.Magic().RamStart(limit).Entry("pc.ram", limit).Over().End().Over();
   RecordingSink sink;
   EXPECT_EQ(Read(stream.Take(), sink).blocks[0].length, ByteCount{limit});
+}
+
+TEST(StreamReaderTest, RefusesMoreRamThanItsOriginCanHave) {
+  StreamBuilder stream;
+  stream.Magic().RamStart(8192).Entry("pc.ram", 8192).Over().End().Over();
+  const Bytes bytes = stream.Take();
+  const auto read = [&bytes](ByteCount most) {
+    MemorySource source(bytes);
+    RecordingSink sink;
+    return ReadStreamUpToDevices(source, sink, {.most_ram = most}).ram_length();
+  };
+  EXPECT_EQ(read(ByteCount{8192}), ByteCount{8192});
+  ExpectDamaged([&] { read(ByteCount{8191}); }, "8192 bytes of RAM are more than");
 }
 
 TEST(StreamReaderTest, RefusesTooManyBlocks) {
@@ -647,6 +660,18 @@ TEST(StreamReaderTest, RefusesUnknownMappedRamHeader) {
   }
 }
 
+// All up to its end is read for a checksum.
+TEST(StreamReaderTest, RefusesABitmapFarBehindItsHeader) {
+  const std::uint64_t here = MappedBlock().size() + 28;
+  constexpr std::uint64_t kGap = 1 << 20;
+  ExpectRefused(MappedBlock().MappedRam(here + kGap + 1, 4 * kGap), "far behind");
+  StreamBuilder stream = MappedBlock();
+  stream.MappedRam(here + kGap, 4 * kGap).ZerosUpTo(here + kGap).U64(0);
+  stream.ZerosUpTo(4 * kGap + 2 * kPageBytes).Over().End().Over();
+  RecordingSink sink;
+  EXPECT_EQ(Read(stream.Take(), sink).blocks.size(), 1U);
+}
+
 TEST(StreamReaderTest, RefusesMappedRamThatOverlaps) {
   const std::uint64_t here = MappedBlock().size() + 28;
   ExpectRefused(MappedBlock().MappedRam(here - 1, 4096), "overlap");
@@ -697,6 +722,21 @@ TEST(StreamReaderTest, ReadsDeviceStateUpToItsLimit) {
   EXPECT_EQ(ReadDeviceState(small).size(), 100000U);
   ZeroSource large(kMaxDeviceStateBytes + 1);
   ExpectDamaged([&] { ReadDeviceState(large); }, "larger than 512 MiB");
+}
+
+TEST(StreamReaderTest, RefusesMuchDeviceStateWithoutReadingIt) {
+  class LongSource final : public ByteSource {
+   public:
+    std::size_t ReadSome(std::span<std::byte> out) override {
+      ADD_FAILURE() << "was read";
+      return out.size();
+    }
+    FileOffset position() const override { return FileOffset{0}; }
+    std::optional<ByteCount> Left() const override { return ByteCount{std::uint64_t{1} << 60}; }
+    std::string_view name() const override { return "vm1.sav"; }
+  };
+  LongSource source;
+  ExpectDamaged([&] { ReadDeviceState(source); }, "larger than 512 MiB");
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 // The text of QMP's messages, and of what the human monitor prints.
 #include <algorithm>
 
+#include "format/printable.h"
 #include "qemu/memory_tree.h"
 #include "qemu/qmp_message.h"
 #include "tests/fuzz/fuzz_target.h"
@@ -21,7 +22,8 @@ void TakeMessage(std::string_view line) {
 
 void TakePrintable(std::string_view text) {
   const std::string shown = Printable(text);
-  Require(shown.size() <= text.size() && std::ranges::none_of(shown, [](char c) { return c >= 0 && c < ' '; }));
+  Require(std::ranges::none_of(shown, [](char c) { return (c >= 0 && c < ' ') || c == 0x7f; }));
+  Require(Printable(shown) == shown);
 }
 
 void TakeMemoryTree(std::string_view text) {

@@ -38,18 +38,18 @@ class CheckingSink : public PageSink {
   std::array<std::byte, kPageBytes> page_{};
 };
 
-void ReadStream(std::span<const std::byte> bytes, SpanSource::Kind kind, const StreamDialect& dialect) {
+void ReadStream(std::span<const std::byte> bytes, SpanSource::Kind kind, const StreamOrigin& origin) {
   SpanSource whole(bytes, kind);
   CheckingSink sink;
   StreamContents contents;
-  const bool taken = Takes([&] { contents = ReadStreamUpToDevices(whole, sink, dialect); });
+  const bool taken = Takes([&] { contents = ReadStreamUpToDevices(whole, sink, origin); });
   if (taken) {
     Require(contents.block_shapes().size() == contents.blocks.size());
     const FileOffset devices = whole.position();
     const std::vector<std::byte> state = ReadDeviceState(whole);
     Require(devices.value() > bytes.size() || state.size() == bytes.size() - devices.value());
   }
-  if (dialect.tells_ignored_blocks) return;  // only from QEMU itself
+  if (origin.tells_ignored_blocks) return;  // only from QEMU itself
   SpanSource head(bytes, kind);
   StreamContents known;
   if (Takes([&] { known = ReadStreamHead(head); }) && taken) Require(known.blocks.size() == contents.blocks.size());

@@ -79,6 +79,24 @@ TEST_F(SparseFileTest, NoDataLieBehindTheFilesEnd) {
   EXPECT_FALSE(HoldsData(file_, {kEnd, kEnd + kPageSize}));
 }
 
+TEST_F(SparseFileTest, CountsDataAndNoHoles) {
+  EXPECT_EQ(CountData(file_, {FileOffset{0}, kEnd}, ByteCount{1}), ByteCount{0});
+  Write(10, 2);
+  Write(40, 3);
+  constexpr ByteCount kAll{~std::uint64_t{0}};
+  EXPECT_EQ(CountData(file_, {FileOffset{0}, kEnd}, kAll), ByteCount{5 * kPageBytes});
+  EXPECT_EQ(CountData(file_, {Page(11), Page(42)}, kAll), ByteCount{3 * kPageBytes});
+  EXPECT_EQ(CountData(file_, {Page(20), Page(40)}, kAll), ByteCount{0});
+}
+
+TEST_F(SparseFileTest, CountsNoMoreDataThanIsEnough) {
+  for (std::uint64_t page = 0; page < kPages; page += 2) Write(page, 1);
+  if (CountData(file_, {FileOffset{0}, kEnd}, ByteCount{~std::uint64_t{0}}) == kEnd - FileOffset{0}) {
+    GTEST_SKIP() << "this file system makes no holes of one page";
+  }
+  EXPECT_EQ(CountData(file_, {FileOffset{0}, kEnd}, ByteCount{3 * kPageBytes}), ByteCount{3 * kPageBytes});
+}
+
 TEST_F(SparseFileTest, PunchedRangeReadsAsZerosAndIsAHole) {
   Write(0, kPages);
   if (!PunchHole(file_, {Page(8), Page(16)})) GTEST_SKIP() << "this file system cannot punch holes";

@@ -17,15 +17,26 @@ const Answers kAnswers{R"({"name": "demo"})",
                        R"({"enabled": false, "present": true})",
                        R"({"status": "paused", "running": false})"};
 
-// What a guest is that answers so, one after the other.
-GuestFacts Ask(const Answers& answers) {
+// What `ask` makes of answers that come one after the other.
+template <class Ask>
+auto Asked(const Answers& answers, const Ask& ask) {
   ScriptedPeer peer([&](Connection& connection) {
     connection.Welcome();
     for (const std::string& answer : answers) connection.Say(Connection::Answer(connection.Hear(), answer));
   });
   const Interrupt interrupt;
   QmpClient qmp(peer.path(), interrupt, kTestPatience);
-  return QueryGuest(qmp);
+  return ask(qmp);
+}
+
+GuestFacts Ask(const Answers& answers) {
+  return Asked(answers, QueryGuest);
+}
+
+ByteCount MostRamOf(ByteCount memory, const std::string& backends) {
+  GuestFacts guest;
+  guest.memory = memory;
+  return Asked({backends}, [&guest](QmpClient& qmp) { return QueryMostRam(qmp, guest); });
 }
 
 TEST(GuestFactsTest, AreWhatQemuTells) {
@@ -54,6 +65,22 @@ TEST(GuestFactsTest, AnswersOfAnotherShapeAreRefused) {
         EXPECT_NE(std::string(error.what()).find("is not understood"), std::string::npos) << error.what();
       }
     }
+  }
+}
+
+TEST(GuestFactsTest, ItsRamCanBeThatOfAllBackendsAndSomeMore) {
+  const ByteCount memory{128 << 20};
+  const ByteCount without = MostRamOf(memory, "[]");
+  EXPECT_GT(without, memory);
+  EXPECT_LT(without, memory + ByteCount{std::uint64_t{1} << 40});
+  EXPECT_EQ(MostRamOf(memory, R"([{"id": "a", "size": 134217728}, {"size": 4096}])"),
+            without + ByteCount{134217728 + 4096});
+}
+
+TEST(GuestFactsTest, BackendsOfAnotherShapeAreRefused) {
+  for (const std::string wrong : {R"([{"id": "a"}])", R"([{"size": -1}])", R"([{"size": "1"}])", "[1]",
+                                  R"([{"size": 18446744073709551615}, {"size": 18446744073709551615}])"}) {
+    EXPECT_THROW(MostRamOf(ByteCount{4096}, wrong), Error) << wrong;
   }
 }
 

@@ -34,6 +34,7 @@ TEST_P(MemorySaveTest, ReleasesTheGuestOnceAndBeforeTheImageIsSynced) {
               .file = file,
               .version = version,
               .live = LiveMode::kNo,
+              .most_ram = kMostRam,
               .write = {},
               .limits = {},
               .description = "<domain/>",

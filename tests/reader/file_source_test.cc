@@ -104,6 +104,18 @@ TEST(FileSourceTest, GivesTheLastByteOnceMore) {
   }
 }
 
+TEST(FileSourceTest, TellsHowMuchIsLeft) {
+  const PatternFile pattern;
+  const FileDescriptor file = OpenFile(pattern.path, O_RDONLY);
+  FileSource source(file, FileOffset{10}, FileOffset{100});
+  EXPECT_EQ(source.Left(), ByteCount{90});
+  Bytes piece(20);
+  source.Read(piece);
+  EXPECT_EQ(source.Left(), ByteCount{70});
+  source.SkipTo(FileOffset{200});
+  EXPECT_EQ(source.Left(), ByteCount{0});
+}
+
 TEST(FileSourceTest, EndsWhereItIsToldToThoughTheFileGoesOn) {
   const PatternFile pattern;
   const FileDescriptor file = OpenFile(pattern.path, O_RDONLY);

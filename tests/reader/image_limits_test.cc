@@ -1,9 +1,12 @@
 // Small files that claim to be large: refused before anything is made as large as they say.
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <array>
 
+#include "format/mapped_ram.h"
 #include "format/qemu_stream.h"
+#include "format/save_header.h"
 #include "tests/format/golden.h"
 #include "tests/reader/image_copies.h"
 #include "tests/scratch_directory.h"
@@ -25,6 +28,30 @@ class ImageLimitsTest : public testing::Test {
   std::string Write(std::span<const std::byte> bytes) const {
     WriteWholeFile(path_, bytes);
     return path_;
+  }
+
+  // The bytes, and a hole behind them.
+  std::string WriteWithHole(std::span<const std::byte> bytes) const {
+    Write(bytes);
+    EXPECT_EQ(::truncate(path_.c_str(), off_t{1} << 43), 0);
+    return path_;
+  }
+
+  // With its pages at fixed offsets, none of which is there.
+  static Bytes MappedStreamOf(ByteCount ram, FileOffset start) {
+    return LayOutFixedOffsets(start, {"pc-i440fx-10.0", 2, false}, {{"pc.ram", ram}}).stream_parts.front().bytes;
+  }
+
+  static Bytes Version3(const HeaderExtension& extension, std::span<const std::byte> stream) {
+    SaveHeader header;
+    header.state = ImageState::kComplete;
+    header.version = 3;
+    header.format = BodyFormat::kSparse;
+    header.data_length = golden::kDataLength;
+    header.extension = extension;
+    Bytes image = Join({Bytes(kSaveHeaderBytes), golden::Data(), stream});
+    PutSaveHeader(std::span(image).first(golden::kStreamStart), header);
+    return image;
   }
 
   std::string WriteVersion2(std::span<const std::byte> stream) const {
@@ -54,6 +81,30 @@ TEST_F(ImageLimitsTest, RefusesACompressedStreamOfMoreRamThanItsBytesCanStandFor
   compressor->Write(StreamOf(kMuchRam));
   compressor->Finish();
   ExpectDamaged([&] { Image(Write(image.Take())); }, "bytes of RAM are more than");
+}
+
+TEST_F(ImageLimitsTest, RefusesAFileOfMoreRamThanItsDataCanStandForHoweverLongItsHolesAre) {
+  constexpr const char* kWhy = "bytes of RAM are more than";
+  ExpectDamaged([&] { Image(WriteWithHole(StreamOf(kMuchRam))); }, kWhy);
+  ExpectDamaged(
+      [&] {
+        Image(WriteWithHole(Join({Hex(golden::kHeaderV2), golden::Data(), StreamOf(kMuchRam)})));
+      },
+      kWhy);
+  ExpectDamaged([&] { Image(WriteWithHole(MappedStreamOf(kMuchRam, FileOffset{0}))); }, kWhy);
+  const FileOffset end{std::uint64_t{1} << 42};
+  const Bytes stream = MappedStreamOf(kMuchRam, FileOffset{golden::kStreamStart});
+  ExpectDamaged([&] { Image(WriteWithHole(Version3({0, 0, end, {}, {}, 0}, stream))); }, kWhy);
+}
+
+TEST_F(ImageLimitsTest, RefusesATableOfMoreRamThanItsDataCanStandFor) {
+  const FileOffset end{std::uint64_t{1} << 42};
+  const Bytes stream = MappedStreamOf(kMuchRam, FileOffset{golden::kStreamStart});
+  ExpectDamaged(
+      [&] {
+        Image(WriteWithHole(Version3({0, 0, end, end, ByteCount{std::uint64_t{1} << 30}, 0}, stream)));
+      },
+      "integrity table is longer than its pages can need");
 }
 
 // As with virtio-mem, which leaves out what is not plugged.

@@ -16,6 +16,7 @@
 #include "tests/writer/loaded_guest.h"
 #include "tests/writer/small_guest.h"
 #include "writer/fixed_offset_store.h"
+#include "writer/raw_store.h"
 
 namespace vmsave {
 namespace {
@@ -138,6 +139,23 @@ TEST_P(PageSpreaderTest, NoPageIsOvertakenByAFormerCopyOfItself) {
   }
   Save(stream.Finish());
   ExpectHoldsGuest(path_, guest_.image());
+}
+
+// Each of them waits for the one before; what else is done for it must not grow with the guest's RAM.
+TEST_P(PageSpreaderTest, PagesOfMuchRamMayComeAgainAndAgain) {
+  const BlockShape shape{"pc.ram", ByteCount{std::uint64_t{1} << 38}};
+  StreamContents contents;
+  contents.blocks.push_back({shape.name, shape.length, std::nullopt, std::nullopt, {}});
+  NewFile file(path_, Replace::kYes, CacheUse::kPageCache);
+  PageSpreader spreader(GetParam(), [&](const StreamContents&) {
+    return MakeRawStore(file, {shape}, {{FileOffset{0}}, shape.length, {}}, {GetParam(), EngineKind::kSync, false});
+  });
+  spreader.OnBlocks(contents);
+  const PageIndex last{shape.length.value() / kPageBytes - 1};
+  for (int i = 0; i < 20000; ++i) spreader.OnZeroPage(0, last);
+  std::ranges::fill(spreader.PageTarget(0, last), std::byte{7});
+  Progress progress;
+  EXPECT_EQ(spreader.Finish()->Complete({}, {}, progress, Interrupt()).present, kPageSize);
 }
 
 TEST_P(PageSpreaderTest, AFailedWriteReachesTheReader) {
