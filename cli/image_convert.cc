@@ -9,6 +9,7 @@
 #include "cli/image_commands.h"
 #include "cli/text.h"
 #include "convert/convert.h"
+#include "io/new_file_guard.h"
 #include "qemu/guest_facts.h"
 
 namespace vmsave {
@@ -74,12 +75,13 @@ class ConvertCommand final : public ImageCommand {
 
   int Run(const Interrupt& interrupt) override {
     CheckOptions();
+    NewFileGuard guard("vmimage");  // before the first thread
     const ProgressStyle style = ParseProgressStyle(progress_);
     Progress progress;
     ReportOutcome(progress, style, [&] {
       const Clock::time_point start = Clock::now();
       const ConvertSummary summary = ShowProgress(progress, style, [&] {
-        return in_place_ ? ConvertItself(progress, interrupt) : ConvertToTarget(progress, interrupt);
+        return in_place_ ? ConvertItself(progress, interrupt) : ConvertToTarget(guard, progress, interrupt);
       });
       const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
       if (style != ProgressStyle::kJson) PrintLine(stdout, AsText(summary, seconds));
@@ -113,7 +115,7 @@ class ConvertCommand final : public ImageCommand {
     return options;
   }
 
-  ConvertSummary ConvertToTarget(Progress& progress, const Interrupt& interrupt) const {
+  ConvertSummary ConvertToTarget(NewFileGuard& guard, Progress& progress, const Interrupt& interrupt) const {
     const Transfer transfer = ResolveTransfer("vmimage", transfer_);
     ConvertOptions options = Options(transfer);
     const Image image(source_);
@@ -121,7 +123,7 @@ class ConvertCommand final : public ImageCommand {
     if (image.header() && options.description) {
       CheckDescriptionChange(image.description(), *options.description, *description_);
     }
-    NewFile target(target_, force_ ? Replace::kYes : Replace::kNo, transfer.cache);
+    NewFile target(target_, force_ ? Replace::kYes : Replace::kNo, transfer.cache, guard.AnnounceFile());
     const ConvertSummary summary = Convert(image, target, options, progress, interrupt);
     target.Publish();
     return summary;

@@ -7,6 +7,7 @@
 #include "cli/image_commands.h"
 #include "cli/text.h"
 #include "convert/extract.h"
+#include "io/new_file_guard.h"
 #include "reader/verify.h"
 
 namespace vmsave {
@@ -31,10 +32,11 @@ class ExtractCommand final : public ImageCommand {
 
   int Run(const Interrupt& interrupt) override {
     CheckOptions();
+    NewFileGuard guard("vmimage");  // before the first thread
     const ProgressStyle style = ParseProgressStyle(progress_);
     Progress progress;
     ReportOutcome(progress, style, [&] {
-      const WriteTotals totals = ShowProgress(progress, style, [&] { return Extract(progress, interrupt); });
+      const WriteTotals totals = ShowProgress(progress, style, [&] { return Extract(guard, progress, interrupt); });
       if (style != ProgressStyle::kJson) {
         PrintLine(stdout, fmt::format("{}: {} of RAM, {} present", target(), FormatBytes(totals.ram),
                                       FormatBytes(totals.present)));
@@ -66,12 +68,12 @@ class ExtractCommand final : public ImageCommand {
 
   const std::string& target() const { return elf_.empty() ? output_ : elf_; }
 
-  WriteTotals Extract(Progress& progress, const Interrupt& interrupt) const {
+  WriteTotals Extract(NewFileGuard& guard, Progress& progress, const Interrupt& interrupt) const {
     const Transfer transfer = ResolveTransfer("vmimage", transfer_);
     const Image image(image_);
     RefuseItself();
     VerifyMetadata(image);
-    NewFile file(target(), force_ ? Replace::kYes : Replace::kNo, transfer.cache);
+    NewFile file(target(), force_ ? Replace::kYes : Replace::kNo, transfer.cache, guard.AnnounceFile());
     const ReadOptions read{transfer.channels, transfer.engine, transfer.cache};
     ElfCore core;
     if (elf_.empty()) {

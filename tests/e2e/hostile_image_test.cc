@@ -129,12 +129,13 @@ std::vector<HostileImage> HostileImages() {
       {"StreamOfMuchRam", "bytes of RAM are more than", [] { return Version2(StreamOfMuchRam(), BodyFormat::kRaw); }},
       {"CompressedStreamOfMuchRam", "bytes of RAM are more than",
        [] { return Compressed(StreamOfMuchRam(), BodyFormat::kGzip); }},
-      {"BareMappedRamOfMuchRam", "ends early",
+      {"BareMappedRamOfMuchRam", "bytes of RAM are more than",
        [] {
          return Join({MappedStreamOfMuchRam(FileOffset{0}), Bytes(4096)});
        }},
-      {"SparseOfMuchRam", "ends early", [=] { return Version2(MappedStreamOfMuchRam(start), BodyFormat::kSparse); }},
-      {"Version3OfMuchRam", "ends early",
+      {"SparseOfMuchRam", "bytes of RAM are more than",
+       [=] { return Version2(MappedStreamOfMuchRam(start), BodyFormat::kSparse); }},
+      {"Version3OfMuchRam", "bytes of RAM are more than",
        [=] {
          return Version3({0, 0, end, end, ByteCount{0}, 0}, MappedStreamOfMuchRam(start));
        }},

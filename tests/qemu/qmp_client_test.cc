@@ -243,7 +243,7 @@ TEST_F(QmpClientTest, PassesOnWhatQemuComplainsAboutWithoutControlCharacters) {
     FAIL() << "no error";
   } catch (const QmpError& error) {
     EXPECT_EQ(error.error_class(), "DeviceNotFound");
-    EXPECT_EQ(error.what(), fmt::format("cannot execute device_del on the guest at {}: no [2Jsuch", peer.path()));
+    EXPECT_EQ(error.what(), fmt::format("cannot execute device_del on the guest at {}: no\\x1b[2Jsuch", peer.path()));
   }
 }
 
