@@ -133,67 +133,118 @@ WriteTotals Take(SaveJob& job, const SourceChoice& choice) {
   return SaveFromStream(job);
 }
 
+// The steps of one save. What each has begun, the next one's failure undoes; or the guard, where this process is
+// killed.
+class Save {
+ public:
+  Save(QmpClient& qmp, const SaveOptions& options, Progress& progress, const Interrupt& interrupt, SaveGuard* guard)
+      : qmp_(qmp),
+        options_(options),
+        progress_(progress),
+        interrupt_(interrupt),
+        guard_(guard),
+        file_(MakeFile(options, guard)),
+        facts_(QueryGuest(qmp)) {}
+
+  SaveSummary Run() {
+    Prepare();
+    if (guard_ != nullptr) guard_->NoteGuest(qmp_, facts_.name, options_.after);
+    GuestPause pause(qmp_, facts_.name, guard_);
+    SaveOrUndo(pause);
+    pause.Settle(options_.after);
+    if (guard_ != nullptr) guard_->NoteEnd();
+    summary_.paused = pause.length();
+    summary_.runs_on = options_.after == AfterSave::kResume && pause.was_running();
+    summary_.elapsed = Clock::now() - start_;
+    return summary_;
+  }
+
+ private:
+  // All that can be found out while the guest still runs.
+  void Prepare() {
+    CheckGuestCanBeSaved(qmp_, facts_, options_.live);
+    CheckStreamWillShowItsEnd(qmp_, facts_, options_.version);
+    choice_ = ChooseSource(qmp_, {options_.from, options_.live, options_.version}, guard_);
+    const bool from_memory = choice_.source == SaveSource::kMemory;
+    CheckSpace(file_, from_memory ? SpaceNeeded(choice_.ram) : SpaceNeeded(qmp_, facts_));
+    live_ = LiveModeFor(facts_, options_.live);
+    most_ram_ = QueryMostRam(qmp_, facts_);
+    interrupt_.Check();
+    summary_.guest = facts_.name;
+    summary_.source = choice_.source;
+    summary_.why_not_better = choice_.why_not_better;
+    summary_.after = options_.after;
+  }
+
+  void SaveOrUndo(GuestPause& pause) {
+    try {
+      if (live_ == LiveMode::kNo) pause.Stop();
+      WriteImage(pause);
+      Publish();
+    } catch (const std::exception& failure) {
+      if (guard_ != nullptr) guard_->NotePublishingFailed();
+      pause.Undo(failure);
+      TellIfMigrationStays(qmp_, facts_, failure);
+      ThrowAsFailure(facts_, failure);
+      throw;
+    }
+  }
+
+  void WriteImage(GuestPause& pause) {
+    SaveJob job = MakeJob(pause);
+    summary_.totals = Take(job, choice_);
+    const bool was_running = WasRunning(pause);  // somebody may have stopped it meanwhile
+    if (was_running != job.was_running) RecordWasRunning(file_, was_running);
+  }
+
+  SaveJob MakeJob(GuestPause& pause) {
+    const auto release = [this, &pause](std::span<const std::byte> device_state) {
+      pause.FoundState(RunStateIn(device_state));
+      if (options_.after == AfterSave::kResume) pause.Resume();
+    };
+    return {.qmp = qmp_,
+            .file = file_,
+            .version = options_.version,
+            .live = live_,
+            .most_ram = most_ram_,
+            .write = options_.write,
+            .limits = options_.limits,
+            .description = options_.description.value_or(MakeDescription(facts_)),
+            .was_running = WasRunning(pause),
+            .stop_guest = [&pause] { pause.Stop(); },
+            .release = release,
+            .guard = guard_,
+            .progress = progress_,
+            .interrupt = interrupt_};
+  }
+
+  bool WasRunning(const GuestPause& pause) const { return options_.record_running.value_or(pause.was_running()); }
+
+  void Publish() {
+    interrupt_.Check();
+    if (guard_ != nullptr) guard_->NotePublishing(file_);
+    file_.Publish();
+  }
+
+  const Clock::time_point start_ = Clock::now();
+  QmpClient& qmp_;
+  const SaveOptions& options_;
+  Progress& progress_;
+  const Interrupt& interrupt_;
+  SaveGuard* guard_;
+  NewFile file_;
+  GuestFacts facts_;
+  SourceChoice choice_;
+  LiveMode live_{};
+  ByteCount most_ram_;
+  SaveSummary summary_;
+};
+
 }  // namespace
 
 SaveSummary SaveGuest(QmpClient& qmp, const SaveOptions& options, Progress& progress, const Interrupt& interrupt,
                       SaveGuard* guard) {
-  const Clock::time_point start = Clock::now();
-  NewFile file = MakeFile(options, guard);
-  const GuestFacts facts = QueryGuest(qmp);
-  CheckGuestCanBeSaved(qmp, facts, options.live);
-  CheckStreamWillShowItsEnd(qmp, facts, options.version);
-  const SourceChoice choice = ChooseSource(qmp, {options.from, options.live, options.version}, guard);
-  CheckSpace(file, choice.source == SaveSource::kMemory ? SpaceNeeded(choice.ram) : SpaceNeeded(qmp, facts));
-  const LiveMode live = LiveModeFor(facts, options.live);
-  const ByteCount most_ram = QueryMostRam(qmp, facts);
-  interrupt.Check();
-
-  SaveSummary summary;
-  summary.guest = facts.name;
-  summary.source = choice.source;
-  summary.why_not_better = choice.why_not_better;
-  if (guard != nullptr) guard->NoteGuest(qmp, facts.name, options.after);
-  GuestPause pause(qmp, facts.name, guard);
-  try {
-    if (live == LiveMode::kNo) pause.Stop();
-    SaveJob job{.qmp = qmp,
-                .file = file,
-                .version = options.version,
-                .live = live,
-                .most_ram = most_ram,
-                .write = options.write,
-                .limits = options.limits,
-                .description = options.description.value_or(MakeDescription(facts)),
-                .was_running = options.record_running.value_or(pause.was_running()),
-                .stop_guest = [&] { pause.Stop(); },
-                .release =
-                    [&](std::span<const std::byte> device_state) {
-                      pause.FoundState(RunStateIn(device_state));
-                      if (options.after == AfterSave::kResume) pause.Resume();
-                    },
-                .guard = guard,
-                .progress = progress,
-                .interrupt = interrupt};
-    summary.totals = Take(job, choice);
-    const bool was_running = options.record_running.value_or(pause.was_running());
-    if (was_running != job.was_running) RecordWasRunning(file, was_running);
-    interrupt.Check();
-    if (guard != nullptr) guard->NotePublishing(file);
-    file.Publish();
-  } catch (const std::exception& failure) {
-    if (guard != nullptr) guard->NotePublishingFailed();
-    pause.Undo(failure);
-    TellIfMigrationStays(qmp, facts, failure);
-    ThrowAsFailure(facts, failure);
-    throw;
-  }
-  pause.Settle(options.after);
-  if (guard != nullptr) guard->NoteEnd();
-  summary.paused = pause.length();
-  summary.after = options.after;
-  summary.runs_on = options.after == AfterSave::kResume && pause.was_running();
-  summary.elapsed = Clock::now() - start;
-  return summary;
+  return Save(qmp, options, progress, interrupt, guard).Run();
 }
 
 // QEMU commit 03bfc2188f, in 9.0: where the bits of changed pages are cleared, an emulated CPU went on writing to these

@@ -13,18 +13,13 @@
 #include <nlohmann/json.hpp>
 
 #include "tests/e2e/end_to_end_test.h"
+#include "tests/e2e/ways_to_save.h"
 
 namespace vmsave {
 namespace {
 
 constexpr std::uint64_t kMiddle = std::uint64_t{6} << 20;        // bytes written by then
 constexpr std::uint64_t kFileSystem = std::uint64_t{512} << 20;  // has room for the guest
-
-struct Way {
-  std::string name;
-  WhichQemu qemu;
-  std::vector<std::string> options;
-};
 
 const std::vector<std::string> kMultifd{"--from", "multifd", "--image-version", "3", "--parallel", "2"};
 const std::vector<std::string> kStream{"--from", "stream", "--image-version", "2"};
@@ -36,34 +31,30 @@ std::vector<std::string> Live(std::vector<std::string> options) {
   return options;
 }
 
-std::vector<Way> OverSockets() {
-  std::vector<Way> ways;
+std::vector<WayToSave> OverSockets() {
+  std::vector<WayToSave> ways;
   for (const WhichQemu qemu : {WhichQemu::kOld, WhichQemu::kNew}) {
     const std::string suffix = qemu == WhichQemu::kOld ? "Old" : "New";
-    ways.push_back({"Multifd" + suffix, qemu, kMultifd});
-    ways.push_back({"LiveMultifd" + suffix, qemu, Live(kMultifd)});
-    ways.push_back({"Stream" + suffix, qemu, kStream});
-    ways.push_back({"LiveStream" + suffix, qemu, Live(kStream)});
+    ways.push_back({"Multifd" + suffix, qemu, Ram::kPrivate, kMultifd});
+    ways.push_back({"LiveMultifd" + suffix, qemu, Ram::kPrivate, Live(kMultifd)});
+    ways.push_back({"Stream" + suffix, qemu, Ram::kPrivate, kStream});
+    ways.push_back({"LiveStream" + suffix, qemu, Ram::kPrivate, Live(kStream)});
   }
   return ways;
 }
 
-std::vector<Way> AllWays() {
-  std::vector<Way> ways = OverSockets();
-  ways.push_back({"Qemu", WhichQemu::kNew, kQemu});
-  ways.push_back({"LiveQemu", WhichQemu::kNew, Live(kQemu)});
+std::vector<WayToSave> AllWays() {
+  std::vector<WayToSave> ways = OverSockets();
+  ways.push_back({"Qemu", WhichQemu::kNew, Ram::kPrivate, kQemu});
+  ways.push_back({"LiveQemu", WhichQemu::kNew, Ram::kPrivate, Live(kQemu)});
   return ways;
 }
 
-std::vector<Way> Snapshots() {
-  return {{"Old", WhichQemu::kOld, kSnapshot}, {"New", WhichQemu::kNew, kSnapshot}};
+std::vector<WayToSave> Snapshots() {
+  return {{"Old", WhichQemu::kOld, Ram::kPrivate, kSnapshot}, {"New", WhichQemu::kNew, Ram::kPrivate, kSnapshot}};
 }
 
-std::ostream& operator<<(std::ostream& out, const Way& way) {
-  return out << way.name;
-}
-
-std::string NameOfWay(const testing::TestParamInfo<Way>& info) {
+std::string NameOfWay(const testing::TestParamInfo<WayToSave>& info) {
   return info.param.name;
 }
 
@@ -78,14 +69,14 @@ std::uint64_t BytesIn(const std::filesystem::path& directory) {
   return bytes;
 }
 
-class SaveFaultTest : public EndToEndTest, public testing::WithParamInterface<Way> {
+class SaveFaultTest : public EndToEndTest, public testing::WithParamInterface<WayToSave> {
  protected:
   void SetUp() override {
     EndToEndTest::SetUp();
     if (IsSkipped()) return;
     GuestShape shape;
     shape.qemu = GetParam().qemu;
-    shape.ram = Ram::kPrivate;
+    shape.ram = GetParam().ram;
     shape.memory_kib = 128 << 10;
     // Changes its memory, so that a page it cannot write to would be seen.
     shape.options = "fill=50 seed=7 tick=20 passes=4 dirty=50 rezero=20";
