@@ -200,11 +200,21 @@ SaveOptions MakeSaveOptions(const Options& options, const Transfer& transfer) {
   return save;
 }
 
-// What the operator wants to know of a save that came to nothing.
-bool RunsAgain(QmpClient& qmp) {
+constexpr std::string_view kAsBefore = "is as it was before";
+
+// Of a guest whose save came to nothing.
+std::string DescribeGuestNow(QmpClient& qmp) {
   const QmpClient::Uninterrupted uninterrupted(qmp);
+  const QmpClient::Patience patience(qmp, std::chrono::seconds(1));
   const std::vector<QmpClient::Json> events = qmp.TakeEvents();
-  return std::ranges::any_of(events, [](const QmpClient::Json& event) { return event.value("event", "") == "RESUME"; });
+  const auto resumed = [](const QmpClient::Json& event) { return event.value("event", "") == "RESUME"; };
+  if (std::ranges::any_of(events, resumed)) return "runs again";
+  try {
+    return NeedsToRunBeforeSave(qmp) ? "stands still as before; QEMU will not save it again until it has run (QMP cont)"
+                                     : std::string(kAsBefore);
+  } catch (const Error&) {
+    return std::string(kAsBefore);  // as far as it was touched; why QEMU does not answer is told already
+  }
 }
 
 SaveSummary SaveQemu(const std::string& socket, const SaveOptions& save, Progress& progress, const Interrupt& interrupt,
@@ -215,15 +225,17 @@ SaveSummary SaveQemu(const std::string& socket, const SaveOptions& save, Progres
   }
   try {
     return SaveGuest(qmp, save, progress, interrupt, &guard);
+  } catch (const NameNotDurable&) {
+    PrintLine(stderr, fmt::format("vmsave: the guest {}", DescribeGuestNow(qmp)));
+    throw;
   } catch (const Error& error) {
-    const bool runs_again = RunsAgain(qmp);
-    if (error.kind() != ErrorKind::kInterrupted) {
-      if (runs_again) PrintLine(stderr, "vmsave: no image was written, and the guest runs again");
-      throw;
+    const std::string now = DescribeGuestNow(qmp);
+    const std::string outcome = fmt::format("no image was written, and the guest {}", now);
+    if (error.kind() == ErrorKind::kInterrupted) {
+      throw Error(ErrorKind::kInterrupted, "stopped", "interrupted by the operator", outcome);
     }
-    throw Error(
-        ErrorKind::kInterrupted, "stopped", "interrupted by the operator",
-        fmt::format("no image was written, and the guest {}", runs_again ? "runs again" : "is as it was before"));
+    if (now != kAsBefore) PrintLine(stderr, "vmsave: " + outcome);
+    throw;
   }
 }
 

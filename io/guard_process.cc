@@ -20,6 +20,7 @@
 #include <optional>
 #include <span>
 #include <system_error>
+#include <utility>
 
 #include "format/printable.h"
 #include "io/descriptor_message.h"
@@ -31,13 +32,14 @@ using Held = GuardProcess::Held;
 using Legacy = GuardProcess::Legacy;
 
 // The first byte of a message; the rest is the record or the role.
+constexpr char kRecordPart = 'P';  // the rest of the record follows
 constexpr char kRecord = 'R';
 constexpr char kHold = 'H';
 constexpr char kAccept = 'A';
 constexpr char kLetGo = 'L';
 constexpr char kDismiss = 'D';
 
-constexpr std::size_t kMaxMessageBytes = std::size_t{128} << 10;
+constexpr std::size_t kMaxMessageBytes = std::size_t{32} << 10;
 
 struct Message {
   char kind;
@@ -101,10 +103,14 @@ class Watch {
 
  private:
   void Take(Message message) {
-    if (message.kind == kRecord) {
-      legacy_.record = std::move(message.text);
+    if (message.kind == kRecordPart) {
+      coming_record_ += message.text;
+    } else if (message.kind == kRecord) {
+      legacy_.record = std::exchange(coming_record_, "") + message.text;
     } else if (message.kind == kLetGo) {
       std::erase_if(legacy_.held, [&](const Held& held) { return held.role == message.text; });
+    } else if (!message.descriptor.valid()) {
+      return;  // there was no room for one more: nothing to hold
     } else if (message.kind == kAccept) {
       const std::size_t space = message.text.find(' ');
       const auto count = static_cast<unsigned>(std::strtoul(message.text.c_str(), nullptr, 10));
@@ -143,6 +149,7 @@ class Watch {
   const FileDescriptor& channel_;
   std::vector<char> room_ = std::vector<char>(kMaxMessageBytes);
   Legacy legacy_;
+  std::string coming_record_;
 };
 
 // Who waits for the end of our standard output is not to wait for the guard.
@@ -255,6 +262,11 @@ GuardProcess::~GuardProcess() {
 }
 
 void GuardProcess::Record(std::string_view record) noexcept {
+  constexpr std::size_t kMaxPartBytes = kMaxMessageBytes - 1;
+  const std::lock_guard lock(record_mutex_);
+  for (; record.size() > kMaxPartBytes; record.remove_prefix(kMaxPartBytes)) {
+    Send(kRecordPart, record.substr(0, kMaxPartBytes));
+  }
   Send(kRecord, record);
 }
 

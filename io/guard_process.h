@@ -6,6 +6,7 @@
 
 #include <atomic>
 #include <functional>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -50,7 +51,7 @@ class GuardProcess {
   // Each is in the guard's hands when it returns: what this process does next may be its last. Thread-safe. Where the
   // guard has gone they do nothing; one that cannot be told any more is ended, since it would undo what is done.
 
-  // What `undo` has to know; replaces what was recorded before.
+  // What `undo` has to know, of any length; replaces what was recorded before, all at once.
   void Record(std::string_view record) noexcept;
   // The guard holds a duplicate, so that the file or connection stays open whatever becomes of this process: also when
   // this process closes it.
@@ -80,7 +81,8 @@ class GuardProcess {
   void Abandon() noexcept;
 
   FileDescriptor channel_;
-  pid_t pid_ = -1;  // once it is dismissed
+  std::mutex record_mutex_;  // a record comes in parts
+  pid_t pid_ = -1;           // once it is dismissed
   std::atomic<bool> gone_ = false;
 };
 

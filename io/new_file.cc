@@ -207,8 +207,9 @@ void NewFile::GiveTargetName() {
 void NewFile::SyncDirectory() const {
   if (::fsync(temporary_.directory.number()) == 0) return;
   if (errno == EINVAL) return;  // a file system whose directories have nothing to sync
-  throw Error::FromErrno(fmt::format("cannot sync the directory {}", temporary_.directory.name()), errno,
-                         fmt::format("{} is complete, but a power failure could still undo its name", path_));
+  throw NameNotDurable(
+      Error::FromErrno(fmt::format("cannot sync the directory {}", temporary_.directory.name()), errno,
+                       fmt::format("{} is complete, but a power failure could still undo its name", path_)));
 }
 
 }  // namespace vmsave

@@ -14,6 +14,12 @@ namespace vmsave {
 enum class Replace { kNo, kYes };
 enum class CacheUse { kPageCache, kBypass };
 
+// The file is complete and has its name, but a power failure could still undo that.
+class NameNotDurable : public Error {
+ public:
+  explicit NameNotDurable(const Error& error) : Error(error) {}
+};
+
 // Written under a temporary name in the target's directory (".TARGET-NAME.XXXXXX", mode 0600, O_EXCL | O_NOFOLLOW);
 // Publish makes it durable and gives it its name. Destroyed without Publish, it is unlinked and the target stays as it
 // was. The directory is opened once and everything is done in it: it may be renamed meanwhile.
@@ -48,8 +54,8 @@ class NewFile {
   // Sync, close, rename onto the target name, sync the directory. With Replace::kNo a file that appeared meanwhile is
   // not replaced (renameat2 RENAME_NOREPLACE, or link(2) where the file system has no such rename, or without either a
   // check just before the rename). Throws Error{kFailed}; the temporary is then unlinked by the destructor. Only when
-  // syncing the directory fails is the file under its name all the same, and the message says so. The descriptors are
-  // closed afterwards. REQUIRES: not called before.
+  // syncing the directory fails is the file under its name all the same: NameNotDurable. The descriptors are closed
+  // afterwards. REQUIRES: not called before.
   void Publish();
 
   const std::string& path() const { return path_; }

@@ -37,7 +37,7 @@ Value QueryMember(QmpClient& qmp, const std::string& command, const char* member
 
 std::string QueryName(QmpClient& qmp) {
   return Understand(qmp, qmp.Execute("query-name"), "query-name",
-                    [](const Json& answer) { return answer.value("name", std::string("guest")); });
+                    [](const Json& answer) { return Excerpt(answer.value("name", std::string("guest"))); });
 }
 
 std::string QueryMachine(QmpClient& qmp) {

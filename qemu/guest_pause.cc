@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include "io/new_file.h"
 #include "qemu/guest_facts.h"
 #include "qemu/qmp_message.h"
 #include "qemu/save_guard.h"
@@ -30,17 +31,30 @@ void LetRun(QmpClient& qmp, bool run) {
   if (!run && runs) qmp.Execute("stop");
 }
 
+bool NeedsToRunBeforeSave(QmpClient& qmp) {
+  return QueryStatus(qmp) == "postmigrate";
+}
+
 GuestPause::GuestPause(QmpClient& qmp, std::string name, const PauseState& state)
     : qmp_(qmp), name_(std::move(name)), process_(qmp.peer_pid()), state_(state) {}
 
 GuestPause::GuestPause(QmpClient& qmp, std::string name, SaveGuard* guard)
     : GuestPause(qmp, std::move(name), PauseState{.was_running = QueryStatus(qmp) == "running"}) {
   guard_ = guard;
-  TellGuard();
+  Change([](PauseState&) {});
   qmp_.TakeEvents();  // those before do not matter
 }
 
-void GuestPause::TellGuard() {
+PauseState GuestPause::state() const {
+  const std::lock_guard lock(mutex_);
+  return state_;
+}
+
+// The guard knows of it when this returns.
+template <class Function>
+void GuestPause::Change(const Function& change) {
+  const std::lock_guard lock(mutex_);
+  change(state_);
   if (guard_ != nullptr) guard_->NotePause(state_);
 }
 
@@ -58,39 +72,63 @@ void GuestPause::Stop() {
   // Asked again: it may have stopped by itself meanwhile.
   const std::string status = QueryStatus(qmp_);
   if (IsStoppedByMigration(status)) return;
-  state_.was_running = status == "running";
-  if (!state_.was_running) return;
-  state_.stopped = true;  // also where no answer comes
-  TellGuard();
-  qmp_.Execute("stop");
+  const bool runs = status == "running";
+  Change([runs](PauseState& state) {
+    state.was_running = runs;
+    state.stopped = runs;  // also where no answer comes
+  });
+  if (runs) qmp_.Execute("stop");
+}
+
+void GuestPause::Look() {
+  const std::string status = QueryStatus(qmp_);
+  const bool runs = status == "running";
+  const PauseState now = state();
+  if (IsStoppedByMigration(status) || now.stopped || now.was_running == runs) return;
+  Change([this, runs](PauseState& state) {
+    if (!found_) state.was_running = runs;
+  });
 }
 
 void GuestPause::FoundState(const std::optional<std::string>& run_state) {
-  if (run_state && !state_.stopped) state_.was_running = *run_state == "running";
-  TellGuard();
+  Change([this, &run_state](PauseState& state) {
+    if (!run_state || state.stopped) return;
+    state.was_running = *run_state == "running";
+    found_ = true;
+  });
+}
+
+// Whoever resumes a guest takes it out of this state for good.
+void GuestPause::CheckStandsStill() {
+  const QmpClient::Uninterrupted uninterrupted(qmp_);
+  if (QueryStatus(qmp_) == "postmigrate") return;
+  throw Error(ErrorKind::kFailed, fmt::format("cannot save {}", name_), "somebody else resumed it while it was saved",
+              "save it again, and see to it that nobody does");
 }
 
 void GuestPause::Resume() {
-  if (!state_.was_running || state_.resumed) return;
+  const PauseState before = state();
+  if (!before.was_running || before.resumed) return;
   const Command command(qmp_);
   const std::string status = QueryStatus(qmp_);
-  if (state_.stopped ? status != "running" : IsStoppedByMigration(status)) qmp_.Execute("cont");
-  state_.resumed = true;
-  TellGuard();
+  if (before.stopped ? status != "running" : IsStoppedByMigration(status)) qmp_.Execute("cont");
+  Change([](PauseState& state) { state.resumed = true; });
 }
 
 void GuestPause::Undo(const std::exception& failure) {
   const QmpClient::Uninterrupted uninterrupted(qmp_);
   try {
-    if (state_.stopped) Resume();
+    if (state().stopped) Resume();
     QueryStatus(qmp_);  // also where nothing is to be undone: a QEMU that has ended explains every other failure
     Resume();
   } catch (const std::exception& undo_failure) {
     if (HasEnded()) {
+      const bool is_complete = dynamic_cast<const NameNotDurable*>(&failure) != nullptr;
       throw Error(ErrorKind::kFailed, fmt::format("cannot save {}", name_), "its QEMU ended while it was being saved",
-                  "no image was written; QEMU's own log may say why");
+                  fmt::format("{}; QEMU's own log may say why", is_complete ? failure.what() : "no image was written"));
     }
-    if (!state_.was_running || state_.resumed) return;
+    const PauseState now = state();
+    if (!now.was_running || now.resumed) return;
     throw Error(ErrorKind::kFailed, fmt::format("{} may stand still after a save that failed", name_),
                 fmt::format("{}; and then: {}", failure.what(), undo_failure.what()),
                 "once QEMU answers again: QMP migrate_cancel, then cont");
@@ -106,6 +144,7 @@ void GuestPause::Settle(AfterSave after) {
   const Command command(qmp_);
   TakeEvents();
   try {
+    if (after != AfterSave::kResume) RefuseResumed();
     if (after == AfterSave::kQuit) Quit();
     if (after == AfterSave::kPause && QueryStatus(qmp_) == "running") qmp_.Execute("stop");
     if (after == AfterSave::kResume) Resume();
@@ -115,10 +154,17 @@ void GuestPause::Settle(AfterSave after) {
   }
 }
 
+void GuestPause::RefuseResumed() {
+  const PauseState now = state();
+  if (!now.stopped || now.resumed || QueryStatus(qmp_) != "running") return;
+  throw Error(ErrorKind::kFailed, fmt::format("{} was stopped to be saved", name_), "somebody else has resumed it");
+}
+
 std::chrono::duration<double> GuestPause::length() {
-  if (!state_.was_running) return {};
+  const PauseState now = state();
+  if (!now.was_running) return {};
   TakeEvents();
-  if (state_.resumed && stopped_at_) WaitForResume();
+  if (now.resumed && stopped_at_) WaitForResume();
   return stood_still_ + (stopped_at_ ? Now() - *stopped_at_ : std::chrono::microseconds(0));
 }
 

@@ -5,7 +5,6 @@
 #include <set>
 
 #include "qemu/device_capture.h"
-#include "qemu/guest_facts.h"
 #include "qemu/save_job.h"
 
 namespace vmsave {
@@ -33,14 +32,6 @@ RamBlock MakeBlock(const StreamBlock& block, const MemoryMapping& private_memory
   return result;
 }
 
-// Whoever resumes the guest takes it out of this state for good: its memory may then have changed under us.
-void CheckStoodStill(const SaveJob& job) {
-  const QmpClient::Uninterrupted uninterrupted(job.qmp);
-  if (QueryStatus(job.qmp) == "postmigrate") return;
-  throw Error(ErrorKind::kFailed, "cannot save the guest's memory", "somebody else resumed the guest while it was read",
-              "save it again, and see to it that nobody does");
-}
-
 GuestImage MakeImage(const CapturedState& state, const std::vector<MappedBackend>& ram, const SaveJob& job) {
   GuestImage image;
   image.frame = state.contents.frame;
@@ -50,10 +41,7 @@ GuestImage MakeImage(const CapturedState& state, const std::vector<MappedBackend
   image.device_state = state.device_state;
   image.description = job.description;
   image.was_running = job.was_running;
-  image.release = [&] {
-    CheckStoodStill(job);
-    job.release(state.device_state);
-  };
+  image.release = job.release;
   return image;
 }
 
@@ -62,6 +50,7 @@ GuestImage MakeImage(const CapturedState& state, const std::vector<MappedBackend
 WriteTotals SaveFromMemory(SaveJob& job, const std::vector<MappedBackend>& ram) {
   job.progress.Begin("device state", ByteCount{0});
   const CapturedState state = CaptureDevices(job.qmp, MappedBlockNames(ram), job.most_ram, job.interrupt, job.guard);
+  job.found_state(state.device_state);
   const GuestImage image = MakeImage(state, ram, job);
   const auto write = job.version == ImageVersion::k3 ? WriteVersion3 : WriteVersion2;
   return write(job.file, image, job.write, job.progress, job.interrupt);

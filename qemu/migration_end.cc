@@ -85,6 +85,14 @@ void ThrowAway(MigrationSockets sockets, const std::stop_token& stop) {
   }
 }
 
+SocketDrain::SocketDrain(MigrationSockets sockets) noexcept {
+  try {
+    thread_ = std::jthread([sockets](const std::stop_token& stop) { ThrowAway(sockets, stop); });
+  } catch (const std::exception&) {
+    for (const FileDescriptor* socket : sockets) ::shutdown(socket->number(), SHUT_RDWR);
+  }
+}
+
 void GoOnUntilMigrationMayEnd(QmpClient& qmp, const MigrationKind& kind) {
   if (!kind.is_snapshot) return;
   TryBandwidth(qmp, kUnlimitedBandwidth);

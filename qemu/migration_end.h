@@ -6,6 +6,7 @@
 #include <span>
 #include <stop_token>
 #include <string>
+#include <thread>
 
 #include "qemu/qmp_client.h"
 
@@ -33,6 +34,16 @@ MigrationKind KindOfMigration(const std::set<std::string>& capabilities, const Q
 // Takes all that comes over the sockets, and over connections made to those that listen, and throws it away, until it
 // is stopped. For another thread: QEMU may wait for room in a socket, and answers no command until somebody reads.
 void ThrowAway(MigrationSockets sockets, const std::stop_token& stop);
+
+// ThrowAway on a thread of its own, as long as it lives. Where no thread is to be had the sockets are shut down, which
+// frees a QEMU that waits for room, too. The sockets, and what the span names them by, must outlive it.
+class SocketDrain {
+ public:
+  explicit SocketDrain(MigrationSockets sockets) noexcept;
+
+ private:
+  std::jthread thread_;
+};
 
 // Where QEMU's settings for migrations were noted, so that they will be put back. Each throws what QmpClient::Execute
 // does.

@@ -28,7 +28,9 @@ std::unique_ptr<MultifdReceiver> Receive(unsigned channels, OutgoingMigration& m
   migration.ReceiveAll(
       receiver->sockets(), [] {},
       [&](unsigned socket, const ChannelContext& context) {
-        socket == kMain ? receiver->ReceiveMain(context) : receiver->ReceiveChannel(socket - 1, context);
+        if (socket != kMain) return receiver->ReceiveChannel(socket - 1, context);
+        receiver->ReceiveMain(context);
+        job.found_state(receiver->guest().device_state);
       },
       job.progress, job.interrupt);
   return receiver;
@@ -36,7 +38,7 @@ std::unique_ptr<MultifdReceiver> Receive(unsigned channels, OutgoingMigration& m
 
 std::unique_ptr<MultifdReceiver> ReceiveGuest(const SaveJob& job) {
   const unsigned channels = std::min(job.write.channels, kMaxMultifdChannels);
-  OutgoingMigration migration(job.qmp, {"multifd"}, job.limits, job.stop_guest, job.guard);
+  OutgoingMigration migration(job.qmp, {"multifd"}, job.limits, job.guest, job.guard);
   migration.settings().SetParameter("multifd-channels", channels);
   migration.settings().SetParameterIfKnown("zero-page-detection", "multifd");
   return Receive(channels, migration, job);
@@ -46,7 +48,7 @@ std::unique_ptr<MultifdReceiver> ReceiveGuest(const SaveJob& job) {
 
 WriteTotals SaveFromMultifd(SaveJob& job) {
   const std::unique_ptr<MultifdReceiver> receiver = ReceiveGuest(job);
-  job.release(receiver->guest().device_state);
+  job.release();
   return receiver->store().Complete(receiver->guest().contents.frame, receiver->guest().device_state, job.progress,
                                     job.interrupt);
 }

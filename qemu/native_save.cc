@@ -38,7 +38,7 @@ void LetQemuWrite(SaveJob& job, FileOffset start) {
                             job.guard);  // outlives the migration, which may open one at any time
   descriptors.Add(ForWriting(job.file.buffered(), 0));
   if (job.file.bypasses_cache()) descriptors.Add(ForWriting(job.file.buffered(), O_DIRECT));
-  OutgoingMigration migration(job.qmp, {std::string(kMappedRamCapability), "multifd"}, job.limits, job.stop_guest,
+  OutgoingMigration migration(job.qmp, {std::string(kMappedRamCapability), "multifd"}, job.limits, job.guest,
                               job.guard);
   migration.settings().SetParameter("multifd-channels", std::min(job.write.channels, kMaxMultifdChannels));
   // QEMU's channels sort zero pages out of their packets and write what is left out of order, page by page.
@@ -61,7 +61,8 @@ WriteTotals SaveByQemu(SaveJob& job) {
   FixedOffsetEnvelope envelope(job.file, job.description, job.was_running, Version3Kind(job.write.checksums));
   LetQemuWrite(job, envelope.stream_start());
   const ReadBackStream stream = ReadBack(job.file, envelope.stream_start(), job.most_ram);
-  job.release(stream.device_state);
+  job.found_state(stream.device_state);
+  job.release();
   std::optional<IntegrityTable> table;
   if (job.write.checksums) {
     table = HashWrittenStream(job.file.buffered(), job.file.pages(),

@@ -36,13 +36,13 @@ std::set<std::string> WithAutoConverge(std::set<std::string> capabilities, const
 }  // namespace
 
 OutgoingMigration::OutgoingMigration(QmpClient& qmp, const std::set<std::string>& capabilities,
-                                     const MigrationLimits& limits, std::function<void()> stop_guest, SaveGuard* guard)
+                                     const MigrationLimits& limits, FollowedGuest guest, SaveGuard* guard)
     : qmp_(qmp),
       guard_(guard),
       settings_(qmp, WithAutoConverge(capabilities, limits), OnFailure::kPutBack, guard),
       kind_(KindOfMigration(capabilities, qmp.version())),
       timeout_(limits.timeout),
-      stop_guest_(std::move(stop_guest)) {
+      guest_(std::move(guest)) {
   settings_.PutBackInTheEnd("max-bandwidth");  // the end of a migration may need another
   settings_.SetParameter("max-bandwidth",
                          limits.bandwidth ? static_cast<std::int64_t>(limits.bandwidth->value()) : kUnlimitedBandwidth);
@@ -128,14 +128,13 @@ std::string OutgoingMigration::GiveUp(MigrationSockets sockets, bool is_broken) 
     const bool has_reason =
         is_broken && std::ranges::any_of(sockets, IsClosedByPeer,
                                          [](const FileDescriptor* socket) -> const FileDescriptor& { return *socket; });
-    // On another thread: QEMU may wait for room in a socket, and answers no command until somebody reads.
-    const std::jthread drain([sockets](const std::stop_token& stop) { ThrowAway(sockets, stop); });
+    const SocketDrain drain(sockets);
     const QmpClient::Uninterrupted uninterrupted(qmp_);
     if (has_reason) reason = AwaitReason();
     GoOnUntilMigrationMayEnd(qmp_, kind_);
     End();
   } catch (const std::exception&) {
-    return reason;  // QEMU is gone or hangs, or no thread could be had; the destructor tries what is left
+    return reason;  // QEMU is gone or hangs; the destructor tries what is left
   }
   return reason;
 }
@@ -159,6 +158,7 @@ bool OutgoingMigration::Follow(const std::function<bool()>& go_on, Progress& pro
     const MigrationStatus migration = Look();
     progress.Set(migration.ram - std::min(migration.ram, migration.ram_left), migration.ram);
     if (completed_) return true;
+    if (guest_.look) guest_.look();
     StopGuestWhenTimeIsUp();
     std::this_thread::sleep_for(poll);
     poll = std::min(poll * 2, kLastPoll);
@@ -169,7 +169,7 @@ bool OutgoingMigration::Follow(const std::function<bool()>& go_on, Progress& pro
 void OutgoingMigration::StopGuestWhenTimeIsUp() {
   if (!deadline_ || Clock::now() < *deadline_) return;
   deadline_.reset();
-  if (stop_guest_) stop_guest_();
+  if (guest_.stop) guest_.stop();
 }
 
 void OutgoingMigration::End() noexcept {

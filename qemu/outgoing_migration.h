@@ -27,6 +27,13 @@ struct MigrationLimits {
   bool auto_converge = false;                         // QEMU may slow the guest down
 };
 
+// A guest that may run while it is migrated. Both are called on the thread that follows the migration, and may be
+// empty.
+struct FollowedGuest {
+  std::function<void()> stop;  // the limits' time is up
+  std::function<void()> look;  // now and then: somebody else may pause it
+};
+
 // Sets up what every migration to us needs: nothing but the named capabilities, no TLS, no compression. The destructor
 // cancels a migration that has not completed, waits until QEMU has cleaned up after it, and puts all settings back;
 // where QEMU does not get it ended, that is tried all the same. A QEMU that answers nothing for 30 s there is given a
@@ -35,10 +42,10 @@ struct MigrationLimits {
 // REQUIRES: no migration is under way. One thread's at a time.
 class OutgoingMigration {
  public:
-  // `stop_guest` is called when the limits' time is up. `guard` knows what is to be undone here, where there is one.
-  // Throws QmpError with QEMU's reason where it refuses one of the settings; they are then as before.
+  // `guard` knows what is to be undone here, where there is one. Throws QmpError with QEMU's reason where it refuses
+  // one of the settings; they are then as before.
   OutgoingMigration(QmpClient& qmp, const std::set<std::string>& capabilities, const MigrationLimits& limits,
-                    std::function<void()> stop_guest = {}, SaveGuard* guard = nullptr);
+                    FollowedGuest guest = {}, SaveGuard* guard = nullptr);
   OutgoingMigration(const OutgoingMigration&) = delete;
   OutgoingMigration& operator=(const OutgoingMigration&) = delete;
   ~OutgoingMigration();
@@ -84,7 +91,7 @@ class OutgoingMigration {
   MigrationKind kind_;
   std::optional<std::chrono::steady_clock::time_point> deadline_;
   std::optional<std::chrono::seconds> timeout_;
-  std::function<void()> stop_guest_;
+  FollowedGuest guest_;
   std::string what_failed_;
   bool started_ = false;
   bool completed_ = false;

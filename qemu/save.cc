@@ -180,7 +180,7 @@ class Save {
     try {
       if (live_ == LiveMode::kNo) pause.Stop();
       WriteImage(pause);
-      Publish();
+      Publish(pause);
     } catch (const std::exception& failure) {
       if (guard_ != nullptr) guard_->NotePublishingFailed();
       pause.Undo(failure);
@@ -198,8 +198,11 @@ class Save {
   }
 
   SaveJob MakeJob(GuestPause& pause) {
-    const auto release = [this, &pause](std::span<const std::byte> device_state) {
+    const auto found_state = [&pause](std::span<const std::byte> device_state) {
       pause.FoundState(RunStateIn(device_state));
+    };
+    const auto release = [this, &pause] {
+      if (live_ != LiveMode::kSnapshot) pause.CheckStandsStill();
       if (options_.after == AfterSave::kResume) pause.Resume();
     };
     return {.qmp = qmp_,
@@ -211,17 +214,24 @@ class Save {
             .limits = options_.limits,
             .description = options_.description.value_or(MakeDescription(facts_)),
             .was_running = WasRunning(pause),
-            .stop_guest = [&pause] { pause.Stop(); },
+            .guest = MakeFollowed(pause),
+            .found_state = found_state,
             .release = release,
             .guard = guard_,
             .progress = progress_,
             .interrupt = interrupt_};
   }
 
+  FollowedGuest MakeFollowed(GuestPause& pause) const {
+    if (live_ != LiveMode::kPrecopy) return {};
+    return {.stop = [&pause] { pause.Stop(); }, .look = [&pause] { pause.Look(); }};
+  }
+
   bool WasRunning(const GuestPause& pause) const { return options_.record_running.value_or(pause.was_running()); }
 
-  void Publish() {
+  void Publish(GuestPause& pause) {
     interrupt_.Check();
+    if (live_ != LiveMode::kSnapshot && options_.after != AfterSave::kResume) pause.CheckStandsStill();
     if (guard_ != nullptr) guard_->NotePublishing(file_);
     file_.Publish();
   }

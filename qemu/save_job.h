@@ -24,10 +24,12 @@ struct SaveJob {
   const WriteOptions& write;
   const MigrationLimits& limits;
   std::string description;
-  bool was_running;                  // to be recorded, as far as is known before
-  std::function<void()> stop_guest;  // to be called where a running guest's migration is to come to its end
+  bool was_running;  // to be recorded, as far as is known before
+  FollowedGuest guest;
+  // To be called as soon as the device state is there, from any thread: whether the guest ran is known by it.
+  std::function<void(std::span<const std::byte> device_state)> found_state;
   // To be called once the guest has been taken, and nothing more is needed of it.
-  std::function<void(std::span<const std::byte> device_state)> release;
+  std::function<void()> release;
   SaveGuard* guard;  // to be told of what has to be undone; or null
   Progress& progress;
   const Interrupt& interrupt;

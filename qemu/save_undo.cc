@@ -7,7 +7,6 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <thread>
 
 #include "io/private_directory.h"
 #include "qemu/descriptor_set.h"
@@ -65,8 +64,8 @@ class SaveUndo {
     const FileDescriptor* connection = Find(kQmpRole);
     if (connection == nullptr) return "";
     const std::vector<const FileDescriptor*> sockets = Sockets();
+    const SocketDrain drain(sockets);
     try {
-      const std::jthread drain([&sockets](const std::stop_token& stop) { ThrowAway(sockets, stop); });
       const Interrupt never;
       QmpClient qmp(*connection, record_.qmp_socket, never);
       const QmpClient::Patience patience(qmp, kPatienceWithDisks);
@@ -100,7 +99,12 @@ class SaveUndo {
     });
     const PauseState pause = record_.pause.value_or(PauseState());
     GuestPause(qmp, record_.guest, pause).Resume();
-    return fmt::format("{} {}{}", record_.guest, pause.was_running ? "runs on" : "is as it was before", failures);
+    if (pause.was_running) return fmt::format("{} runs on{}", record_.guest, failures);
+    return fmt::format("{} {}{}", record_.guest,
+                       NeedsToRunBeforeSave(qmp)
+                           ? "stands still as before; QEMU will not save it again until it has run"
+                           : "is as it was before",
+                       failures);
   }
 
   std::string FinishGuest(QmpClient& qmp) const {

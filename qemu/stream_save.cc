@@ -68,7 +68,7 @@ class RecordedSource : public ByteSource {
 void Receive(SaveJob& job, const std::function<void(SocketReader&)>& receive) {
   std::set<std::string> capabilities;
   if (job.live == LiveMode::kSnapshot) capabilities.insert("background-snapshot");
-  OutgoingMigration migration(job.qmp, capabilities, job.limits, job.stop_guest, job.guard);
+  OutgoingMigration migration(job.qmp, capabilities, job.limits, job.guest, job.guard);
   job.progress.Begin("saving", ByteCount{0});
   ReceiveStream(job.qmp, migration, receive, job.progress, job.interrupt);
 }
@@ -83,10 +83,11 @@ WriteTotals RecordVersion2(SaveJob& job) {
     RecordedSource source(reader, writer);
     ReadStreamUpToDevices(source, presence, {.most_ram = job.most_ram});
     device_state = ReadDeviceState(source);
+    job.found_state(device_state);
     length = writer.position() - FileOffset{0};
     writer.Finish();  // on the thread that began the writes: what a thread leaves in flight may end with it
   });
-  job.release(device_state);
+  job.release();
   CompleteImage(job.file, job.progress);
   return CountTotals(presence.Take(), length);
 }
@@ -98,9 +99,10 @@ WriteTotals SpreadVersion3(SaveJob& job) {
     SocketSource source(reader);
     guest.contents = ReadStreamUpToDevices(source, spreader, {.most_ram = job.most_ram});
     guest.device_state = ReadDeviceState(source);
+    job.found_state(guest.device_state);
   });
   const std::unique_ptr<PageStore> store = spreader.Finish();
-  job.release(guest.device_state);
+  job.release();
   return store->Complete(guest.contents.frame, guest.device_state, job.progress, job.interrupt);
 }
 

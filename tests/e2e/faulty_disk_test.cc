@@ -62,6 +62,7 @@ TEST_P(FaultyDiskTest, IsToldAndTheGuestGoesOn) {
       // A directory that cannot be synced is told of when the file has its name already.
       const bool has_its_name = outcome.err.find("is complete, but") != std::string::npos;
       EXPECT_EQ(std::filesystem::exists(ImagePath()), has_its_name) << outcome.err;
+      EXPECT_TRUE(!has_its_name || outcome.err.find("no image was written") == std::string::npos) << outcome.err;
       std::filesystem::remove(ImagePath());
       ASSERT_TRUE(FilesBesideImage().empty());
       ASSERT_EQ(guest_->Status(), "running");

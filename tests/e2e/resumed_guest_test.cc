@@ -1,44 +1,160 @@
-// Somebody else resumes a guest while vmsave reads its memory.
+// Somebody else resumes a guest while it is saved, or pauses it.
 #include <filesystem>
+#include <fstream>
 #include <nlohmann/json.hpp>
+#include <set>
+#include <sstream>
 
 #include "tests/e2e/end_to_end_test.h"
+#include "tests/e2e/faults.h"
+#include "tests/e2e/ways_to_save.h"
 
 namespace vmsave {
 namespace {
 
-constexpr int kTries = 20;  // the save may be over before
-
-using ResumedGuestTest = EachQemuTest;
-
-INSTANTIATE_TEST_SUITE_P(Both, ResumedGuestTest, testing::Values(WhichQemu::kOld, WhichQemu::kNew), NameOfQemu);
-
-TEST_P(ResumedGuestTest, IsNotSaved) {
-  GuestShape shape;
-  shape.qemu = GetParam();
-  shape.memory_kib = 256 << 10;
-  shape.options = "fill=90 seed=7 tick=20 passes=4";
-  Guest guest(files_, "guest", shape);
-  const std::string second_qmp = files_.Path("second.qmp");
-  guest.Boot({"-qmp", "unix:" + second_qmp + ",server=on,wait=off"});
-  const Interrupt never;
-  QmpClient observer(second_qmp, never, kPatience);
-  for (int i = 0; i < kTries; ++i) {
-    std::filesystem::remove(ImagePath());
-    ProgramRun save(VmsaveCommand(guest, {"--from", "memory", "--image-version", "3", "--parallel", "1", "--io-engine",
-                                          "sync", "--after", "resume", ImagePath()}));
-    WaitUntil("the reading of its memory",
-              [&] { return save.Ended() || observer.Execute("query-status").value("status", "") == "postmigrate"; });
-    observer.Execute("cont");
-    const Outcome outcome = save.Wait();
-    if (outcome.status == 0) continue;
-
-    EXPECT_TRUE(Refused(outcome, 1, "somebody else resumed the guest while it was read"));
-    EXPECT_TRUE(FilesBesideImage().empty());
-    EXPECT_TRUE(GoesOn(guest));
-    return;
+class ResumedGuestTest : public EndToEndTest, public testing::WithParamInterface<WayToSave> {
+ protected:
+  void SetUp() override {
+    EndToEndTest::SetUp();
+    if (IsSkipped()) return;
+    GuestShape shape;
+    shape.qemu = GetParam().qemu;
+    shape.ram = GetParam().ram;
+    shape.memory_kib = 64 << 10;
+    guest_ = std::make_unique<Guest>(files_, "guest", shape);
+    guest_->Boot({"-qmp", "unix:" + files_.Path("second.qmp") + ",server=on,wait=off"});
+    second_ = std::make_unique<QmpClient>(files_.Path("second.qmp"), never_, kPatience);
   }
-  FAIL() << "no save lasted long enough";
+
+  std::vector<std::string> SaveWithFault(const std::string& what, unsigned number, const std::string& after) const {
+    std::vector<std::string> arguments{"--after", after, "--io-engine", "sync"};
+    arguments.insert(arguments.end(), GetParam().options.begin(), GetParam().options.end());
+    arguments.push_back(ImagePath());
+    return WithFault(what, number, sockets_.path(), VmsaveCommand(*guest_, arguments));
+  }
+
+  // Resumes the guest as soon as `save` has stopped at its fault.
+  void ResumeMeanwhile(const ProgramRun& save) const {
+    WaitUntil("the stop of vmsave", [&] { return StateOf(save.pid()) == 'T'; });
+    second_->Execute("cont");
+    save.Signal(SIGCONT);
+  }
+
+  static char StateOf(pid_t process) {
+    std::ifstream file("/proc/" + std::to_string(process) + "/stat");
+    std::string line;
+    std::getline(file, line);
+    const std::size_t end_of_name = line.rfind(") ");
+    return end_of_name == std::string::npos ? '?' : line[end_of_name + 2];
+  }
+
+  const Interrupt never_;
+  ScratchDirectory sockets_{std::filesystem::temp_directory_path()};  // names of sockets are short
+  std::unique_ptr<Guest> guest_;
+  std::unique_ptr<QmpClient> second_;
+};
+
+std::vector<WayToSave> WaysThatStopTheGuest() {
+  std::vector<WayToSave> ways = WaysToSave();
+  std::erase_if(ways, [](const WayToSave& way) { return way.name.starts_with("Snapshot"); });
+  return ways;
+}
+
+INSTANTIATE_TEST_SUITE_P(Ways, ResumedGuestTest, testing::ValuesIn(WaysThatStopTheGuest()),
+                         [](const auto& shown) { return shown.param.name; });
+
+// Its disks are newer than what was saved of it: to end it would leave an image that ruins them.
+TEST_P(ResumedGuestTest, IsNotEndedWithAnOlderImage) {
+  ProgramRun save(SaveWithFault("stopsync", 1, "quit"));
+
+  ResumeMeanwhile(save);
+
+  EXPECT_TRUE(Refused(save.Wait(), 1, "somebody else resumed it while it was saved"));
+  EXPECT_TRUE(FilesBesideImage().empty());
+  EXPECT_TRUE(GoesOn(*guest_));
+}
+
+class ResumedLateTest : public ResumedGuestTest {};
+INSTANTIATE_TEST_SUITE_P(Memory, ResumedLateTest, testing::Values(WaysToSave().front()),
+                         [](const auto& shown) { return shown.param.name; });
+
+TEST_P(ResumedLateTest, RunsOnBesideItsImageWhichIsSaid) {
+  ProgramRun save(SaveWithFault("stoprename", 1, "quit"));
+
+  ResumeMeanwhile(save);
+
+  EXPECT_TRUE(Refused(save.Wait(), 1, "somebody else has resumed it (see to it"));
+  EXPECT_TRUE(Succeeded(RunToEnd({VMIMAGE_PROGRAM, "verify", ImagePath()})));
+  EXPECT_TRUE(GoesOn(*guest_));
+}
+
+// Slow, so that its memory is still read then.
+TEST_P(ResumedLateTest, IsNotSavedWhereItsMemoryMayHaveChanged) {
+  ProgramRun save(SaveWithFault("slow", /*milliseconds=*/200, "resume"));
+  WaitUntil("the reading of its memory",
+            [&] { return save.Ended() || second_->Execute("query-status").value("status", "") == "postmigrate"; });
+
+  second_->Execute("cont");
+
+  EXPECT_TRUE(Refused(save.Wait(), 1, "somebody else resumed it while it was saved"));
+  EXPECT_TRUE(FilesBesideImage().empty());
+  EXPECT_TRUE(GoesOn(*guest_));
+}
+
+class PausedMeanwhileTest : public ResumedGuestTest {
+ protected:
+  // Each number of bytes that it shows, it has asked QEMU for; and how the guest is, before the next.
+  static void AwaitNotice(ProgramRun& save) {
+    const std::size_t before = NumbersIn(save.out()).size();
+    WaitUntil("a look of vmsave", [&] { return save.Ended() || NumbersIn(save.out()).size() >= before + 3; });
+  }
+
+ private:
+  static std::set<std::uint64_t> NumbersIn(const std::string& out) {
+    std::set<std::uint64_t> numbers;
+    std::istringstream lines(out);
+    for (std::string line; std::getline(lines, line);) {
+      const nlohmann::json object = nlohmann::json::parse(line, nullptr, /*allow_exceptions=*/false);
+      if (object.is_object() && object.contains("progress"))
+        numbers.insert(object["progress"].value("done", std::uint64_t{0}));
+    }
+    return numbers;
+  }
+};
+
+std::vector<WayToSave> LiveWays() {
+  std::vector<WayToSave> ways = WaysToSave();
+  std::erase_if(ways, [](const WayToSave& way) { return !way.name.starts_with("Live"); });
+  for (const WhichQemu qemu : {WhichQemu::kOld, WhichQemu::kNew}) {
+    const std::string name = qemu == WhichQemu::kOld ? "LiveStreamOld" : "LiveStreamNew";
+    ways.push_back({name, qemu, Ram::kPrivate, {"--live", "--from", "stream", "--image-version", "3"}});
+  }
+  for (WayToSave& way : ways) way.options.insert(way.options.end(), {"--max-bandwidth", "1M", "--progress", "json"});
+  return ways;
+}
+
+INSTANTIATE_TEST_SUITE_P(Ways, PausedMeanwhileTest, testing::ValuesIn(LiveWays()),
+                         [](const auto& shown) { return shown.param.name; });
+
+TEST_P(PausedMeanwhileTest, StaysPausedWhicheverWriteFails) {
+  int failures = 0;
+  for (unsigned number = 1;; number += FaultStride(97)) {
+    SCOPED_TRACE(number);
+    ProgramRun save(SaveWithFault("enospc", number, "resume"));
+    WaitUntil("the migration",
+              [&] { return save.Ended() || second_->Execute("query-migrate").value("status", "") == "active"; });
+
+    second_->Execute("stop");
+    AwaitNotice(save);
+    second_->Execute("migrate-set-parameters", {{"max-bandwidth", std::uint64_t{1} << 40}});  // it is slow until then
+
+    const Outcome outcome = save.Wait();
+    ASSERT_NE(guest_->Status(), "running") << outcome.err;
+    second_->Execute("cont");
+    if (outcome.status == 0) break;
+    ++failures;
+  }
+  EXPECT_GT(failures, 0);
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 //   kill     before a step that others can see: a message (sendmsg), a file made, renamed, linked, removed or synced
 //   killrename  the same, where a file is renamed: 1 is before, 2 is after
 //   stoprename  the same, but it is stopped (SIGSTOP), and goes on when somebody lets it
+//   stopsync  the same, before a file is synced
 //   killguard  as kill, but what is killed is the process that was forked last
 //   killboth the same, and the program as well
 //   eio, enospc  a write fails
@@ -145,6 +146,7 @@ int fsync(int file) {
 
 int fdatasync(int file) {
   Step();
+  if (IsNow("stopsync")) kill(program, SIGSTOP);
   if (IsNow("eiosync")) {
     errno = EIO;
     return -1;

@@ -79,6 +79,16 @@ TEST_F(GuardProcessTest, DoesNothingForAProcessThatHasBegunNothing) {
   EXPECT_FALSE(std::filesystem::exists(Path()));
 }
 
+TEST_F(GuardProcessTest, IsLeftARecordOfAnyLength) {
+  const std::string record(std::size_t{300} << 10, 'x');
+  RunAndKill([&record](GuardProcess& guard) {
+    guard.Record("first");
+    guard.Record(record);
+  });
+
+  EXPECT_EQ(WrittenDown(), record);
+}
+
 TEST_F(GuardProcessTest, DoesNothingOnceItIsDismissed) {
   RunAndKill([](GuardProcess& guard) {
     guard.Record("begun");

@@ -39,10 +39,14 @@ TEST_P(MemorySaveTest, ReleasesTheGuestOnceAndBeforeTheImageIsSynced) {
               .limits = {},
               .description = "<domain/>",
               .was_running = true,
-              .stop_guest = {},
-              .release =
+              .guest = {},
+              .found_state =
                   [&](std::span<const std::byte> device_state) {
                     EXPECT_FALSE(device_state.empty());
+                    EXPECT_EQ(releases, 0);
+                  },
+              .release =
+                  [&] {
                     ++releases;
                     EXPECT_EQ(progress.phase(), "saving");
                     EXPECT_TRUE(IsPartial(file));
