@@ -8,7 +8,7 @@
 #include "cli/program.h"
 #include "cli/text.h"
 #include "qemu/guest_facts.h"
-#include "qemu/lazy_restore.h"
+#include "qemu/lazy_recovery.h"
 #include "qemu/qemu_process.h"
 #include "qemu/restore.h"
 #include "qemu/restore_checks.h"
@@ -27,6 +27,7 @@ struct Options {
   bool running = false;
   bool paused = false;
   bool detach = false;
+  bool recover = false;
   std::string lazy;  // empty, "yes" or "auto"
   std::string fill = "on";
   std::optional<ByteCount> fill_rate;
@@ -55,6 +56,8 @@ void AddOptions(CLI::App& app, Options& options) {
       ->check(OneOf({"yes", "auto"}))
       ->disable_flag_override(false)
       ->type_name("[=WHEN]");
+  app.add_flag("--recover", options.recover,
+               "Go on with a guest that was restored with --lazy, and whose vmrestore is there no more");
   app.add_option(
          "--fill", options.fill,
          "With --lazy: on (default), or off: nothing is read before the guest needs it, for as long as it lives")
@@ -91,7 +94,14 @@ void CheckOptions(const CLI::App& app, const Options& options) {
   RefuseTogether(app, {"--lazy", "--via"});
   RefuseTogether(app, {"--fill", "--fill-rate"});
   for (const char* option : {"--fill", "--fill-rate"}) {
-    if (app.count(option) != 0 && options.lazy.empty()) throw UsageError(option, "it is for --lazy alone");
+    if (app.count(option) != 0 && options.lazy.empty() && !options.recover) {
+      throw UsageError(option, "it is for --lazy alone");
+    }
+  }
+  RefuseTogether(app, {"--recover", "--lazy"});
+  RefuseTogether(app, {"--recover", "--via"});
+  if (options.recover && !options.command.empty()) {
+    throw UsageError("--recover and a QEMU command", "the guest is in its QEMU already", "name it by --qmp SOCKET");
   }
   if (options.qmp && !options.command.empty()) {
     throw UsageError("--qmp and a QEMU command", "only one of them can be given");
@@ -149,6 +159,18 @@ nlohmann::json AsJson(const RestoreSummary& summary, const Options& options) {
           {"pages_unchecked", summary.pages_unchecked},
           {"seconds", summary.elapsed.count()},
           {"running", summary.running}};
+}
+
+ServingRecord MakeServingRecord(const Options& options, const RestoreWish& wish, bool run) {
+  const ServeOptions serve = MakeServeOptions(options, wish);
+  return {std::filesystem::absolute(options.image).string(),
+          run,
+          serve.read.channels,
+          serve.read.engine == EngineKind::kUring,
+          serve.read.cache == CacheUse::kBypass,
+          serve.checks == PageChecks::kOn,
+          serve.fill.on,
+          serve.fill.rate.value_or(ByteCount{0}).value()};
 }
 
 double Milliseconds(LatencyCount::Duration duration) {
@@ -210,7 +232,7 @@ class Program {
 
   Report Restore() {
     CheckWish(image_, restore_.wish);
-    if (options_.lazy == "yes") RefuseNeverLazy(image_);
+    if (options_.lazy == "yes" || options_.recover) RefuseNeverLazy(image_);
     if (options_.qmp) CheckSocketIsThere(*options_.qmp);
     if (!options_.command.empty()) CheckCommandFits(image_, ReadCommand(options_.command));
     VerifyFirst(image_, options_, restore_.wish.read, progress_, interrupt_);
@@ -218,6 +240,7 @@ class Program {
     progress_.Begin("starting QEMU", ByteCount{0});
     if (!options_.command.empty()) StartQemu();
     QmpClient qmp(process_ ? process_->qmp_socket_path() : *options_.qmp, interrupt_);
+    if (options_.recover) return Recover(qmp);
     const bool lazily = !options_.lazy.empty() && CanBeLazy(qmp);
     return lazily ? RestoreLazily(qmp) : RestoreEagerly(qmp);
   }
@@ -244,15 +267,27 @@ class Program {
 
   Report RestoreLazily(QmpClient& qmp) {
     LazyEvents events;
+    events.on_begin = [&](bool run) { guard_.NoteServing(qmp, MakeServingRecord(options_, restore_.wish, run)); };
     events.on_begun = [this] {
       if (process_) process_->ReleaseWithSocket();
-      guard_.NoteReleased();
     };
-    events.on_running = [this](const LazyStart& start) { TellStart(start); };
+    events.on_running = [this](const LazyStart& start) {
+      guard_.NoteStarted();
+      TellStart(start);
+    };
     events.on_interrupt = [this, asked = 0]() mutable { return GoOnServing(++asked); };
     const LazySummary summary = vmsave::RestoreLazily(
         qmp, image_, {MakeServeOptions(options_, restore_.wish), restore_.run}, events, progress_, interrupt_);
     if (process_) process_->RemoveSocket();
+    return {AsText(summary, GuestName()), AsJson(summary, options_)};
+  }
+
+  Report Recover(QmpClient& qmp) {
+    LazyEvents events;
+    events.on_running = [this](const LazyStart& start) { TellStart(start); };
+    events.on_interrupt = [this, asked = 0]() mutable { return GoOnServing(++asked); };
+    const LazySummary summary = RecoverLazily(qmp, image_, {MakeServeOptions(options_, restore_.wish), restore_.run},
+                                              events, progress_, interrupt_);
     return {AsText(summary, GuestName()), AsJson(summary, options_)};
   }
 
@@ -302,11 +337,11 @@ class Program {
 
 int Main(int argc, char** argv) {
   Options options;
-  const auto app =
-      MakeApp("vmrestore",
-              "Brings a saved guest back: into the QEMU that the command starts, and then stays until it ends; or into "
-              "a QEMU that waits with -incoming defer.",
-              {"[OPTIONS] IMAGE -- QEMU COMMAND...", "[OPTIONS] --qmp SOCKET IMAGE"});
+  const auto app = MakeApp(
+      "vmrestore",
+      "Brings a saved guest back: into the QEMU that the command starts, and then stays until it ends; or into "
+      "a QEMU that waits with -incoming defer.",
+      {"[OPTIONS] IMAGE -- QEMU COMMAND...", "[OPTIONS] --qmp SOCKET IMAGE", "--recover [OPTIONS] --qmp SOCKET IMAGE"});
   AddOptions(*app, options);
   if (!ParseCommandLine(*app, argc, argv, options)) return 0;
   CheckOptions(*app, options);

@@ -7,6 +7,7 @@
 #include "qemu/guest_facts.h"
 #include "qemu/guest_pause.h"
 #include "qemu/guest_ram.h"
+#include "qemu/image_mark.h"
 #include "qemu/migration_channel.h"
 #include "qemu/migration_settings.h"
 #include "qemu/restore_checks.h"
@@ -40,9 +41,12 @@ class LazyRestore {
     RefuseMemoryInUse(qmp_, QueryMemoryBackends(qmp_));
     const MigrationSettings settings(qmp_, {kPostcopyCapability}, OnFailure::kLeave);
     MigrationChannel channel(qmp_);
-    ::setsockopt(channel.socket().number(), SOL_SOCKET, SO_SNDBUF, &kSocketBufferBytes, sizeof(kSocketBufferBytes));
+    SetSocketBuffer(channel.socket());
+    MarkImage(qmp_, image_);
     qmp_.Execute("stop");  // a QEMU without -S would start it by itself
     qmp_.Execute("migrate-incoming", {{"uri", channel.uri()}});
+    summary_.start.running = options_.run.value_or(image_.was_running());
+    events_.on_begin(summary_.start.running);
     Send(channel.socket());
     const QmpClient::Uninterrupted uninterrupted(qmp_);
     events_.on_begun();
@@ -51,7 +55,7 @@ class LazyRestore {
     AwaitDevices(serving);
     LetRunOrNot();
     summary_.outcome = serving.WaitForEnd(progress_, interrupt_, events_.on_interrupt);
-    if (!summary_.outcome.guest_ended) WaitMigrationCompleted(qmp_, "cannot load the guest", kSeeQemu);
+    if (!summary_.outcome.guest_ended) FinishLazily(qmp_);
     summary_.elapsed = Clock::now() - start_;
     return summary_;
   }
@@ -81,7 +85,6 @@ class LazyRestore {
 
   void LetRunOrNot() {
     const QmpClient::Patience patience(qmp_, kPatienceWithDisks);
-    summary_.start.running = options_.run.value_or(image_.was_running());
     LetRun(qmp_, summary_.start.running);
     summary_.start.elapsed = Clock::now() - start_;
     events_.on_running(summary_.start);
@@ -102,13 +105,20 @@ class LazyRestore {
 
 }  // namespace
 
+void SetSocketBuffer(const FileDescriptor& socket) {
+  ::setsockopt(socket.number(), SOL_SOCKET, SO_SNDBUF, &kSocketBufferBytes, sizeof(kSocketBufferBytes));
+}
+
+void FinishLazily(QmpClient& qmp) {
+  WaitMigrationCompleted(qmp, "cannot load the guest", kSeeQemu);
+  RemoveImageMark(qmp);
+}
+
 LazySummary RestoreLazily(QmpClient& qmp, const Image& image, const LazyOptions& options, const LazyEvents& events,
                           Progress& progress, const Interrupt& interrupt) {
   LazySummary summary = LazyRestore(qmp, image, options, events, progress, interrupt).Run();
   summary.ram = image.contents().ram_length();
-  for (const StreamBlock& block : image.contents().blocks) {
-    summary.present += PagesToBytes(PageIndex{block.present.CountSet()});
-  }
+  summary.present = PresentBytes(image);
   return summary;
 }
 

@@ -33,6 +33,8 @@ struct LazySummary {
 
 // What the caller has to do with it.
 struct LazyEvents {
+  // QEMU is going to be given the devices: should this process be killed, the guest may run, or is to.
+  std::function<void(bool run)> on_begin;
   std::function<void()> on_begun;  // from now on the guest lives: nobody is to end its QEMU
   std::function<void(const LazyStart&)> on_running;
   ServingInterrupted on_interrupt;
@@ -43,5 +45,13 @@ struct LazyEvents {
 // Serving::WaitForEnd.
 LazySummary RestoreLazily(QmpClient& qmp, const Image& image, const LazyOptions& options, const LazyEvents& events,
                           Progress& progress, const Interrupt& interrupt);
+
+// What a recovery does just so.
+
+// Little is to stand before the answer to what the guest asks for next.
+void SetSocketBuffer(const FileDescriptor& socket);
+
+// QEMU has all pages: waits until it has settled down, and takes back what was set.
+void FinishLazily(QmpClient& qmp);
 
 }  // namespace vmsave

@@ -300,7 +300,7 @@ void QemuProcess::Release() {
 }
 
 void QemuProcess::ReleaseWithSocket() {
-  Release();
+  released_ = true;
   directory_.Keep(true);
 }
 

@@ -57,7 +57,8 @@ class QemuProcess {
   // From now on the destructor leaves QEMU running (the private directory is still removed).
   void Release();
 
-  // As Release, but the directory with the QMP socket stays too: somebody may need it.
+  // The destructor leaves QEMU running, and the directory with the QMP socket: somebody may need it. What the guard
+  // does is its own affair.
   void ReleaseWithSocket();
 
   // Nobody needs it any more: it goes with the destructor.

@@ -32,15 +32,15 @@ void Signal(const FileDescriptor& event) {
   [[maybe_unused]] const ssize_t written = ::write(event.number(), &one, sizeof(one));
 }
 
-ByteCount CountPresent(const Image& image) {
+}  // namespace
+
+ByteCount PresentBytes(const Image& image) {
   ByteCount present;
   for (const StreamBlock& block : image.contents().blocks) {
     present += PagesToBytes(PageIndex{block.present.CountSet()});
   }
   return present;
 }
-
-}  // namespace
 
 Serving::Serving(QmpClient& qmp, const Image& image, const std::vector<PostcopyBlock>& blocks,
                  const ServeOptions& options, ServeStart start, const FileDescriptor& socket,
@@ -54,7 +54,7 @@ Serving::Serving(QmpClient& qmp, const Image& image, const std::vector<PostcopyB
       reader_(socket, stop_),
       source_(reader_),
       server_(image, blocks, options, std::move(start), sink_, source_, decoder, stop_),
-      present_(CountPresent(image)) {
+      present_(PresentBytes(image)) {
   thread_ = std::jthread([this] { Run(); });
 }
 

@@ -24,6 +24,8 @@ struct ServingOutcome {
   bool guest_ended = false;  // before it had all of its memory
 };
 
+ByteCount PresentBytes(const Image& image);
+
 // One thread's. Keeps references.
 class Serving {
  public:
