@@ -88,7 +88,7 @@ PhaseProgress ProgressDisplay::Look() {
     first_seen_ = Clock::now();
   }
   const double seconds = std::chrono::duration<double>(Clock::now() - first_seen_).count();
-  return {phase, done, progress_.total(), done - done_at_first_, seconds};
+  return {phase, done, progress_.total(), done - done_at_first_, seconds, progress_.demand()};
 }
 
 }  // namespace vmsave

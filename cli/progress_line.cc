@@ -52,14 +52,20 @@ double ShareOf(const PhaseProgress& progress) {
   return static_cast<double>(DoneOf(progress).value()) / static_cast<double>(progress.total.value());
 }
 
+std::string DemandColumn(const std::optional<Progress::Demand>& demand) {
+  if (!demand) return "";
+  return fmt::format("  {:>10} demanded, {:5.1f} ms", FormatBytes(demand->bytes),
+                     std::chrono::duration<double, std::milli>(demand->latency).count());
+}
+
 // In the order of their importance; each keeps its width through the phase, so that the line does not jump.
-std::array<std::string, 4> Columns(const PhaseProgress& progress) {
+std::array<std::string, 5> Columns(const PhaseProgress& progress) {
   const std::size_t bytes_width = FormatPart(progress.total, progress.total).size();
   const std::optional<Pace> pace = PaceOf(progress);
   const auto whole_rate = pace ? static_cast<std::uint64_t>(pace->bytes_per_second) : 0;
   return {fmt::format("  {:3.0f} %", std::floor(ShareOf(progress) * 100)),
           fmt::format("  {:>{}}", FormatPart(DoneOf(progress), progress.total), bytes_width),
-          fmt::format("  {:>12}", pace ? FormatRate(ByteCount{whole_rate}, 1) : ""),
+          DemandColumn(progress.demand), fmt::format("  {:>12}", pace ? FormatRate(ByteCount{whole_rate}, 1) : ""),
           fmt::format("  {:>11}", pace ? TimeLeft(pace->seconds_left) : "")};
 }
 
@@ -103,12 +109,16 @@ std::string ProgressLog::Next(const PhaseProgress& progress) {
 nlohmann::json ProgressJson(const PhaseProgress& progress) {
   const std::optional<Pace> pace = PaceOf(progress);
   const bool has_end = progress.total > ByteCount{0};
-  return {{"progress",
-           {{"phase", progress.phase},
-            {"done", progress.done.value()},
-            {"total", progress.total.value()},
-            {"bytes_per_second", pace ? static_cast<std::uint64_t>(pace->bytes_per_second) : 0},
-            {"eta_seconds", pace && has_end ? nlohmann::json(pace->seconds_left) : nlohmann::json()}}}};
+  nlohmann::json line{{"phase", progress.phase},
+                      {"done", progress.done.value()},
+                      {"total", progress.total.value()},
+                      {"bytes_per_second", pace ? static_cast<std::uint64_t>(pace->bytes_per_second) : 0},
+                      {"eta_seconds", pace && has_end ? nlohmann::json(pace->seconds_left) : nlohmann::json()}};
+  if (progress.demand) {
+    line["demanded"] = progress.demand->bytes.value();
+    line["demand_p99_seconds"] = std::chrono::duration<double>(progress.demand->latency).count();
+  }
+  return {{"progress", line}};
 }
 
 }  // namespace vmsave

@@ -2,10 +2,12 @@
 #pragma once
 
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <string_view>
 
 #include "format/units.h"
+#include "io/progress.h"
 
 namespace vmsave {
 
@@ -15,6 +17,7 @@ struct PhaseProgress {
   ByteCount total;  // 0: the phase has nothing to count
   ByteCount moved;  // of `done`, in the last `seconds`
   double seconds = 0;
+  std::optional<Progress::Demand> demand{};  // of a guest that runs already
 };
 
 // Shorter than `columns`, so that a terminal of that width does not wrap it: phase and percentage, then what there is

@@ -8,6 +8,7 @@
 #include "cli/program.h"
 #include "cli/text.h"
 #include "qemu/guest_facts.h"
+#include "qemu/lazy_recovery.h"
 #include "qemu/qemu_process.h"
 #include "qemu/restore.h"
 #include "qemu/restore_checks.h"
@@ -26,9 +27,19 @@ struct Options {
   bool running = false;
   bool paused = false;
   bool detach = false;
+  bool recover = false;
+  std::string lazy;  // empty, "yes" or "auto"
+  std::string fill = "on";
+  std::optional<ByteCount> fill_rate;
   TransferOptions transfer;
   std::string progress = "auto";
 };
+
+ByteCount ParseFillRate(const std::string& text) {
+  const ByteCount rate = ParseBytes(text, "--fill-rate");
+  if (rate >= kPageSize) return rate;
+  throw UsageError("--fill-rate", fmt::format("\"{}\" is less than a page (4K) per second", text), "or --fill off");
+}
 
 void AddOptions(CLI::App& app, Options& options) {
   app.add_option("IMAGE", options.image, "the image to restore");
@@ -39,6 +50,23 @@ void AddOptions(CLI::App& app, Options& options) {
                  "multifd (parallel channels into QEMU), stream (any QEMU), or auto (default), the first that works")
       ->check(OneOf({"auto", "memory", "native", "multifd", "stream"}))
       ->type_name("WAY");
+  app.add_flag("--lazy{yes}", options.lazy,
+               "The guest runs at once; its RAM is read as it needs it, and the rest behind that. auto: where QEMU and "
+               "this host can do it, else as without")
+      ->check(OneOf({"yes", "auto"}))
+      ->disable_flag_override(false)
+      ->type_name("[=WHEN]");
+  app.add_flag("--recover", options.recover,
+               "Go on with a guest that was restored with --lazy, and whose vmrestore is there no more");
+  app.add_option(
+         "--fill", options.fill,
+         "With --lazy: on (default), or off: nothing is read before the guest needs it, for as long as it lives")
+      ->check(OneOf({"on", "off"}))
+      ->type_name("WHETHER");
+  app.add_option_function<std::string>(
+         "--fill-rate", [&options](const std::string& text) { options.fill_rate = ParseFillRate(text); },
+         "With --lazy: read at most so many bytes per second ahead of the guest (50M, 1G)")
+      ->type_name("BYTES");
   app.add_option("--verify", options.verify,
                  "metadata (default: all but the pages first, pages on their way), full (everything first) or off")
       ->check(OneOf({"metadata", "full", "off"}))
@@ -63,6 +91,18 @@ bool ParseCommandLine(CLI::App& app, int argc, char** argv, Options& options) {
 void CheckOptions(const CLI::App& app, const Options& options) {
   RefuseTogether(app, {"--running", "--paused"});
   RefuseTogether(app, {"--qmp", "--detach"});
+  RefuseTogether(app, {"--lazy", "--via"});
+  RefuseTogether(app, {"--fill", "--fill-rate"});
+  for (const char* option : {"--fill", "--fill-rate"}) {
+    if (app.count(option) != 0 && options.lazy.empty() && !options.recover) {
+      throw UsageError(option, "it is for --lazy alone");
+    }
+  }
+  RefuseTogether(app, {"--recover", "--lazy"});
+  RefuseTogether(app, {"--recover", "--via"});
+  if (options.recover && !options.command.empty()) {
+    throw UsageError("--recover and a QEMU command", "the guest is in its QEMU already", "name it by --qmp SOCKET");
+  }
   if (options.qmp && !options.command.empty()) {
     throw UsageError("--qmp and a QEMU command", "only one of them can be given");
   }
@@ -92,6 +132,10 @@ RestoreOptions MakeRestoreOptions(const Options& options, const Transfer& transf
   return restore;
 }
 
+ServeOptions MakeServeOptions(const Options& options, const RestoreWish& wish) {
+  return {wish.read, wish.checks, {options.fill == "on", options.fill_rate}};
+}
+
 void VerifyFirst(const Image& image, const Options& options, const ReadOptions& read, Progress& progress,
                  const Interrupt& interrupt) {
   if (options.verify == "metadata") VerifyMetadata(image);
@@ -117,6 +161,62 @@ nlohmann::json AsJson(const RestoreSummary& summary, const Options& options) {
           {"running", summary.running}};
 }
 
+ServingRecord MakeServingRecord(const Options& options, const RestoreWish& wish, bool run) {
+  const ServeOptions serve = MakeServeOptions(options, wish);
+  return {std::filesystem::absolute(options.image).string(),
+          run,
+          serve.read.channels,
+          serve.read.engine == EngineKind::kUring,
+          serve.read.cache == CacheUse::kBypass,
+          serve.checks == PageChecks::kOn,
+          serve.fill.on,
+          serve.fill.rate.value_or(ByteCount{0}).value()};
+}
+
+double Milliseconds(LatencyCount::Duration duration) {
+  return std::chrono::duration<double, std::milli>(duration).count();
+}
+
+std::string AsText(const LazySummary& summary, const std::string& guest) {
+  const ServingFigures& figures = summary.outcome.figures;
+  const std::string end = summary.outcome.guest_ended
+                              ? fmt::format("the guest ended after {}, {} not read",
+                                            FormatSeconds(summary.elapsed.count()), FormatBytes(figures.left))
+                              : fmt::format("all there after {}", FormatSeconds(summary.elapsed.count()));
+  return fmt::format(
+      "restored {}: {} RAM, {} present, {} after {}, {}; {} demanded by the guest, {} filled; it waited "
+      "{} times, {:.1f} ms at most 99 times of 100, {:.1f} ms at most",
+      guest, FormatBytes(summary.ram), FormatBytes(summary.present), summary.start.running ? "running" : "paused",
+      FormatSeconds(summary.start.elapsed.count()), end, FormatBytes(figures.demanded), FormatBytes(figures.filled),
+      figures.latency.count(), Milliseconds(figures.latency.Quantile(0.99)), Milliseconds(figures.latency.most()));
+}
+
+nlohmann::json AsJson(const LazySummary& summary, const Options& options) {
+  const ServingFigures& figures = summary.outcome.figures;
+  const auto seconds = [](LatencyCount::Duration duration) { return std::chrono::duration<double>(duration).count(); };
+  return {{"image", options.image},
+          {"via", "lazy"},
+          {"ram_bytes", summary.ram.value()},
+          {"present_bytes", summary.present.value()},
+          {"seconds_to_start", summary.start.elapsed.count()},
+          {"seconds", summary.elapsed.count()},
+          {"running", summary.start.running},
+          {"guest_ended", summary.outcome.guest_ended},
+          {"demanded_bytes", figures.demanded.value()},
+          {"filled_bytes", figures.filled.value()},
+          {"left_bytes", figures.left.value()},
+          {"demands", figures.latency.count()},
+          {"demand_p50_seconds", seconds(figures.latency.Quantile(0.5))},
+          {"demand_p99_seconds", seconds(figures.latency.Quantile(0.99))},
+          {"demand_most_seconds", seconds(figures.latency.most())}};
+}
+
+// Either of them, in words and for scripts.
+struct Report {
+  std::string text;
+  nlohmann::json json;
+};
+
 class Program {
  public:
   // `process` is filled where a QEMU is started.
@@ -130,8 +230,9 @@ class Program {
         restore_(MakeRestoreOptions(options, ResolveTransfer("vmrestore", options.transfer))),
         image_(options.image) {}
 
-  RestoreSummary Restore() {
+  Report Restore() {
     CheckWish(image_, restore_.wish);
+    if (options_.lazy == "yes" || options_.recover) RefuseNeverLazy(image_);
     if (options_.qmp) CheckSocketIsThere(*options_.qmp);
     if (!options_.command.empty()) CheckCommandFits(image_, ReadCommand(options_.command));
     VerifyFirst(image_, options_, restore_.wish.read, progress_, interrupt_);
@@ -139,10 +240,79 @@ class Program {
     progress_.Begin("starting QEMU", ByteCount{0});
     if (!options_.command.empty()) StartQemu();
     QmpClient qmp(process_ ? process_->qmp_socket_path() : *options_.qmp, interrupt_);
-    RestoreSummary summary = RestoreGuest(qmp, image_, restore_, progress_, interrupt_, &guard_);
+    if (options_.recover) return Recover(qmp);
+    const bool lazily = !options_.lazy.empty() && CanBeLazy(qmp);
+    return lazily ? RestoreLazily(qmp) : RestoreEagerly(qmp);
+  }
+
+ private:
+  Report RestoreEagerly(QmpClient& qmp) {
+    const RestoreSummary summary = RestoreGuest(qmp, image_, restore_, progress_, interrupt_, &guard_);
     if (process_) process_->Release();
     guard_.NoteReleased();
-    return summary;
+    return {AsText(summary, GuestName()), AsJson(summary, options_)};
+  }
+
+  bool CanBeLazy(QmpClient& qmp) const {
+    std::string why = WhyNeverLazy(image_);
+    if (why.empty()) why = WhyNotLazy(qmp);
+    if (why.empty()) return true;
+    if (options_.lazy == "yes") {
+      throw Error(ErrorKind::kFailed, fmt::format("cannot restore {} lazily", image_.path()), why,
+                  "--lazy=auto restores as without it then");
+    }
+    PrintLine(stderr, fmt::format("vmrestore: not lazily: {}", why));
+    return false;
+  }
+
+  Report RestoreLazily(QmpClient& qmp) {
+    LazyEvents events;
+    events.on_begin = [&](bool run) { guard_.NoteServing(qmp, MakeServingRecord(options_, restore_.wish, run)); };
+    events.on_begun = [this] {
+      if (process_) process_->ReleaseWithSocket();
+    };
+    events.on_running = [this](const LazyStart& start) {
+      guard_.NoteStarted();
+      TellStart(start);
+    };
+    events.on_interrupt = [this, asked = 0]() mutable { return GoOnServing(++asked); };
+    const LazySummary summary = vmsave::RestoreLazily(
+        qmp, image_, {MakeServeOptions(options_, restore_.wish), restore_.run}, events, progress_, interrupt_);
+    if (process_) process_->RemoveSocket();
+    return {AsText(summary, GuestName()), AsJson(summary, options_)};
+  }
+
+  Report Recover(QmpClient& qmp) {
+    LazyEvents events;
+    events.on_running = [this](const LazyStart& start) { TellStart(start); };
+    events.on_interrupt = [this, asked = 0]() mutable { return GoOnServing(++asked); };
+    const LazySummary summary = RecoverLazily(qmp, image_, {MakeServeOptions(options_, restore_.wish), restore_.run},
+                                              events, progress_, interrupt_);
+    return {AsText(summary, GuestName()), AsJson(summary, options_)};
+  }
+
+  void TellStart(const LazyStart& start) const {
+    if (ParseProgressStyle(options_.progress) == ProgressStyle::kJson) {
+      return PrintJsonLine({{"started", {{"running", start.running}, {"seconds", start.elapsed.count()}}}});
+    }
+    PrintLine(stderr, fmt::format("{} is {} after {}, its memory comes behind it", GuestName(),
+                                  start.running ? "running" : "paused", FormatSeconds(start.elapsed.count())));
+  }
+
+  // A QEMU that was started here gets the operator's wish, and ends as it does in an eager restore. One of somebody
+  // else's would stand still for want of memory.
+  bool GoOnServing(int asked) {
+    if (process_) {
+      process_->PassOnSignal();
+      return true;
+    }
+    interrupt_.Take();
+    if (asked > 1) return false;
+    PrintLine(stderr,
+              fmt::format("vmrestore: the guest still needs its image and is served on; interrupted again, it will "
+                          "stand still until: vmrestore --recover --qmp {} {}",
+                          *options_.qmp, options_.image));
+    return true;
   }
 
   std::string GuestName() const {
@@ -150,7 +320,6 @@ class Program {
     return name.empty() ? "guest" : name;
   }
 
- private:
   // However long QEMU takes (some allocate all of the guest's RAM first): the operator sees it, and can end it.
   void StartQemu() {
     const auto session = options_.detach ? QemuProcess::Session::kOwn : QemuProcess::Session::kShared;
@@ -168,11 +337,11 @@ class Program {
 
 int Main(int argc, char** argv) {
   Options options;
-  const auto app =
-      MakeApp("vmrestore",
-              "Brings a saved guest back: into the QEMU that the command starts, and then stays until it ends; or into "
-              "a QEMU that waits with -incoming defer.",
-              {"[OPTIONS] IMAGE -- QEMU COMMAND...", "[OPTIONS] --qmp SOCKET IMAGE"});
+  const auto app = MakeApp(
+      "vmrestore",
+      "Brings a saved guest back: into the QEMU that the command starts, and then stays until it ends; or into "
+      "a QEMU that waits with -incoming defer.",
+      {"[OPTIONS] IMAGE -- QEMU COMMAND...", "[OPTIONS] --qmp SOCKET IMAGE", "--recover [OPTIONS] --qmp SOCKET IMAGE"});
   AddOptions(*app, options);
   if (!ParseCommandLine(*app, argc, argv, options)) return 0;
   CheckOptions(*app, options);
@@ -183,10 +352,10 @@ int Main(int argc, char** argv) {
   std::optional<QemuProcess> process;
   ReportOutcome(progress, style, [&] {
     Program program(options, interrupt, guard, progress, process);
-    const RestoreSummary summary = ShowProgress(progress, style, [&] { return program.Restore(); });
+    const Report report = ShowProgress(progress, style, [&] { return program.Restore(); });
     if (guard.gone()) PrintLine(stderr, "vmrestore: warning: its guard process was ended by somebody");
-    if (style != ProgressStyle::kJson) PrintLine(stderr, AsText(summary, program.GuestName()));
-    return AsJson(summary, options);
+    if (style != ProgressStyle::kJson) PrintLine(stderr, report.text);
+    return report.json;
   });
   return process && !options.detach ? process->WaitExit() : 0;
 }

@@ -31,17 +31,25 @@ void AppendConfiguration(ByteWriter& out, std::string_view machine, std::span<co
 
 }  // namespace
 
-void AppendStreamStart(ByteWriter& out, const StreamFrame& frame, std::span<const std::string_view> capabilities,
-                       ByteCount total_ram) {
+void AppendStreamHeader(ByteWriter& out, const StreamFrame& frame, std::span<const std::string_view> capabilities) {
   out.AppendBigEndian(kStreamMagic);
   out.AppendBigEndian(kStreamVersion);
   AppendConfiguration(out, frame.machine, capabilities);
+}
+
+void AppendRamStart(ByteWriter& out, const StreamFrame& frame, ByteCount total_ram) {
   AppendType(out, SectionType::kStart);
   out.AppendBigEndian(frame.ram_section_id);
   AppendShortString(out, kRamSection);
   out.AppendBigEndian<std::uint32_t>(0);
   out.AppendBigEndian(kRamSectionVersion);
   out.AppendBigEndian(total_ram.value() | ram_flag::kMemSize);
+}
+
+void AppendStreamStart(ByteWriter& out, const StreamFrame& frame, std::span<const std::string_view> capabilities,
+                       ByteCount total_ram) {
+  AppendStreamHeader(out, frame, capabilities);
+  AppendRamStart(out, frame, total_ram);
 }
 
 void AppendBlockEntry(ByteWriter& out, std::string_view name, ByteCount length) {

@@ -59,8 +59,13 @@ struct BlockShape {
   ByteCount length;  // a multiple of the page size
 };
 
-// The stream's first bytes: magic, version, CONFIGURATION with the capabilities named, and ram START up to the block
-// list.
+// The stream's first bytes: magic, version, CONFIGURATION with the capabilities named.
+void AppendStreamHeader(ByteWriter& out, const StreamFrame& frame, std::span<const std::string_view> capabilities);
+
+// ram START up to the block list.
+void AppendRamStart(ByteWriter& out, const StreamFrame& frame, ByteCount total_ram);
+
+// Both of these.
 void AppendStreamStart(ByteWriter& out, const StreamFrame& frame, std::span<const std::string_view> capabilities,
                        ByteCount total_ram);
 

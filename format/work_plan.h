@@ -26,24 +26,30 @@ struct WorkChunk {
 // The n-th chunk of all blocks, reckoned and not listed. Immutable.
 class WorkPlan {
  public:
-  explicit WorkPlan(const std::vector<std::uint64_t>& pages_of_blocks);
+  // `chunk_pages`: a multiple of kWorkPages.
+  explicit WorkPlan(const std::vector<std::uint64_t>& pages_of_blocks, std::uint64_t chunk_pages = kWorkPages);
   std::uint64_t chunk_count() const { return first_chunk_.back(); }
   ByteCount length() const { return length_; }
   WorkChunk chunk(std::uint64_t number) const;
+  // The number of the chunk that has this page of this block.
+  std::uint64_t NumberOf(std::size_t block, std::uint64_t page) const {
+    return first_chunk_[block] + page / chunk_pages_;
+  }
 
  private:
   std::vector<std::uint64_t> first_chunk_;  // of each block; last, the count of all
   std::vector<std::uint64_t> pages_;
+  std::uint64_t chunk_pages_;
   ByteCount length_;
 };
 
 // The chunks of blocks, each of which tells its pages().
 template <class Block>
-WorkPlan PlanWork(const std::vector<Block>& blocks) {
+WorkPlan PlanWork(const std::vector<Block>& blocks, std::uint64_t chunk_pages = kWorkPages) {
   std::vector<std::uint64_t> pages;
   pages.reserve(blocks.size());
   for (const Block& block : blocks) pages.push_back(block.pages());
-  return WorkPlan(pages);
+  return WorkPlan(pages, chunk_pages);
 }
 
 }  // namespace vmsave

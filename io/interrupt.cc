@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <sys/eventfd.h>
 #include <sys/signalfd.h>
+#include <unistd.h>
 
 #include <array>
 #include <cerrno>
@@ -47,6 +48,12 @@ bool Interrupt::requested() const {
 
 void Interrupt::Check() const {
   if (requested()) throw Error(ErrorKind::kInterrupted, "stopped", "interrupted by the operator");
+}
+
+void Interrupt::Take() const {
+  signalfd_siginfo signal{};  // an eventfd's value is shorter
+  if (!requested()) return;
+  [[maybe_unused]] const ssize_t count = ::read(fd_.number(), &signal, sizeof(signal));
 }
 
 bool Interrupt::WaitReadable(int fd, int timeout_ms) const {

@@ -24,6 +24,9 @@ class Interrupt {
   // Throws Error{kInterrupted} if requested.
   void Check() const;
 
+  // Takes the request back, so that another one can be told from it. For an interrupt that one thread looks at.
+  void Take() const;
+
   int descriptor() const { return fd_.number(); }
 
   // Waits until `fd` is readable. False when `timeout_ms` passed first (-1 = no limit); throws Error{kInterrupted} on a

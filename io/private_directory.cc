@@ -81,7 +81,7 @@ PrivateDirectory::PrivateDirectory(Reach reach, const Announce& announce)
     : path_(MakeDirectory(reach, announce)), directory_(OpenDirectory(path_)) {}
 
 PrivateDirectory::~PrivateDirectory() {
-  Remove(directory_, path_);
+  if (!kept_) Remove(directory_, path_);
 }
 
 // Only sockets, and what has become of the directory stays what it is: somebody else may have put his own in its place.

@@ -40,9 +40,13 @@ class PrivateDirectory {
   // Throws Error{kFailed}.
   void GiveTo(uid_t user, gid_t group);
 
+  // Whether the destructor leaves it there, because somebody else will need it.
+  void Keep(bool keep) { kept_ = keep; }
+
  private:
   std::string path_;
   FileDescriptor directory_;
+  bool kept_ = false;
 };
 
 // Removes one that the process which made it has left behind, with the sockets in it, if nothing else is.

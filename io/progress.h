@@ -2,7 +2,9 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <cstdint>
+#include <optional>
 #include <string_view>
 
 #include "format/units.h"
@@ -23,16 +25,33 @@ class Progress {
     total_.store(total.value(), std::memory_order_relaxed);
     done_.store(done.value(), std::memory_order_relaxed);
   }
+  // What a guest waited for meanwhile that runs already, and how long 99 of 100 times at most.
+  void SetDemand(ByteCount demanded, std::chrono::microseconds latency) {
+    demanded_.store(demanded.value(), std::memory_order_relaxed);
+    demand_latency_us_.store(latency.count(), std::memory_order_relaxed);
+  }
   void Advance(ByteCount bytes) { done_.fetch_add(bytes.value(), std::memory_order_relaxed); }
 
   std::string_view phase() const { return phase_.load(std::memory_order_acquire); }
   ByteCount done() const { return ByteCount{done_.load(std::memory_order_relaxed)}; }
   ByteCount total() const { return ByteCount{total_.load(std::memory_order_relaxed)}; }
+  struct Demand {
+    ByteCount bytes;
+    std::chrono::microseconds latency;
+  };
+  // Nothing where no guest runs while its memory comes.
+  std::optional<Demand> demand() const {
+    const std::int64_t latency = demand_latency_us_.load(std::memory_order_relaxed);
+    if (latency < 0) return std::nullopt;
+    return Demand{ByteCount{demanded_.load(std::memory_order_relaxed)}, std::chrono::microseconds(latency)};
+  }
 
  private:
   std::atomic<const char*> phase_{"starting"};
   std::atomic<std::uint64_t> done_{0};
   std::atomic<std::uint64_t> total_{0};
+  std::atomic<std::uint64_t> demanded_{0};
+  std::atomic<std::int64_t> demand_latency_us_{-1};
 };
 
 }  // namespace vmsave

@@ -299,6 +299,22 @@ void QemuProcess::Release() {
   if (guard_ != nullptr) guard_->NoteReleased();
 }
 
+void QemuProcess::ReleaseWithSocket() {
+  released_ = true;
+  directory_.Keep(true);
+}
+
+void QemuProcess::RemoveSocket() {
+  directory_.Keep(false);
+}
+
+void QemuProcess::PassOnSignal() {
+  const int signal = TakeSignal(interrupt_);
+  if (signal == 0) return;
+  child_.Signal(signal);
+  other_.Signal(signal);
+}
+
 int QemuProcess::WaitExit() {
   if (daemonizes_) Reap(/*wait=*/true);
   const FileDescriptor& child = child_.descriptor();
@@ -306,10 +322,7 @@ int QemuProcess::WaitExit() {
     std::array<pollfd, 2> set{pollfd{child.number(), POLLIN, 0}, pollfd{interrupt_.descriptor(), POLLIN, 0}};
     // Where the kernel has no descriptor of it, look often instead.
     if (::poll(set.data(), set.size(), child.valid() ? -1 : 100) <= 0 || set[1].revents == 0) continue;
-    if (const int signal = TakeSignal(interrupt_); signal != 0) {
-      child_.Signal(signal);
-      other_.Signal(signal);
-    }
+    PassOnSignal();
   }
   return ShellStatus(wait_status_);
 }

@@ -57,6 +57,16 @@ class QemuProcess {
   // From now on the destructor leaves QEMU running (the private directory is still removed).
   void Release();
 
+  // The destructor leaves QEMU running, and the directory with the QMP socket: somebody may need it. What the guard
+  // does is its own affair.
+  void ReleaseWithSocket();
+
+  // Nobody needs it any more: it goes with the destructor.
+  void RemoveSocket();
+
+  // Passes on what came by the interrupt, which is used up by this, as WaitExit does.
+  void PassOnSignal();
+
   // Waits until QEMU ends and returns its exit status as a shell tells it (128 + signal). SIGINT is left to QEMU, which
   // shares the terminal; SIGTERM and SIGHUP are passed on to it: they are taken from the interrupt, which is used up
   // by this. A daemonized QEMU: returns 0 at once.

@@ -39,8 +39,21 @@ void RestoreGuard::NoteNotRunning() {
   Record();
 }
 
+void RestoreGuard::NoteServing(const QmpClient& qmp, const ServingRecord& serving) {
+  process_.Hold(kLoadedQmpRole, qmp.socket());
+  record_.qmp_socket = qmp.socket_path();
+  record_.serving = serving;
+  Record();
+}
+
+void RestoreGuard::NoteStarted() {
+  if (record_.serving) record_.serving->run.reset();
+  Record();
+}
+
 void RestoreGuard::NoteReleased() {
   process_.LetGo(kLoadedQmpRole);
+  record_.serving.reset();
   record_.released = true;
   Record();
 }

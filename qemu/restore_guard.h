@@ -27,6 +27,10 @@ class RestoreGuard {
   void NoteLoaded(const QmpClient& qmp, bool run);
   // The guest could not be resumed: this process gives up.
   void NoteNotRunning();
+  // The guest is going to run, and needs to be served. The guard goes on with that.
+  void NoteServing(const QmpClient& qmp, const ServingRecord& serving);
+  // It runs or is paused, as it was to.
+  void NoteStarted();
   // The guest is restored, and QEMU is to stay.
   void NoteReleased();
 

@@ -8,13 +8,41 @@ namespace {
 
 using Json = nlohmann::json;
 
+Json Optional(const std::optional<bool>& value) {
+  return value ? Json(*value) : Json();
+}
+
+std::optional<bool> TakeOptional(const Json& json) {
+  return json.is_null() ? std::nullopt : std::optional(json.get<bool>());
+}
+
+Json Encode(const ServingRecord& serving) {
+  return {{"image", serving.image}, {"run", Optional(serving.run)},         {"channels", serving.channels},
+          {"uring", serving.uring}, {"bypass_cache", serving.bypass_cache}, {"check_pages", serving.check_pages},
+          {"fill", serving.fill},   {"fill_rate", serving.fill_rate}};
+}
+
+ServingRecord DecodeServing(const Json& json) {
+  ServingRecord serving;
+  json.at("image").get_to(serving.image);
+  serving.run = TakeOptional(json.at("run"));
+  json.at("channels").get_to(serving.channels);
+  json.at("uring").get_to(serving.uring);
+  json.at("bypass_cache").get_to(serving.bypass_cache);
+  json.at("check_pages").get_to(serving.check_pages);
+  json.at("fill").get_to(serving.fill);
+  json.at("fill_rate").get_to(serving.fill_rate);
+  return serving;
+}
+
 }  // namespace
 
 std::string EncodeRestoreRecord(const RestoreRecord& record) {
   const std::vector<std::uint8_t> bytes = Json::to_cbor({{"directories", record.directories},
                                                          {"qmp_socket", record.qmp_socket},
                                                          {"argument", record.argument},
-                                                         {"run", record.run ? Json(*record.run) : Json()},
+                                                         {"run", Optional(record.run)},
+                                                         {"serving", record.serving ? Encode(*record.serving) : Json()},
                                                          {"released", record.released}});
   return {bytes.begin(), bytes.end()};
 }
@@ -25,7 +53,8 @@ RestoreRecord DecodeRestoreRecord(const std::string& text) {
   json.at("directories").get_to(record.directories);
   json.at("qmp_socket").get_to(record.qmp_socket);
   json.at("argument").get_to(record.argument);
-  if (!json.at("run").is_null()) record.run = json.at("run").get<bool>();
+  record.run = TakeOptional(json.at("run"));
+  if (!json.at("serving").is_null()) record.serving = DecodeServing(json.at("serving"));
   json.at("released").get_to(record.released);
   return record;
 }

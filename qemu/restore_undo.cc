@@ -7,10 +7,13 @@
 #include <chrono>
 #include <filesystem>
 #include <fstream>
+#include <thread>
 
 #include "io/held_process.h"
 #include "io/private_directory.h"
+#include "qemu/guest_facts.h"
 #include "qemu/guest_pause.h"
+#include "qemu/lazy_recovery.h"
 #include "qemu/restore_record.h"
 
 namespace vmsave {
@@ -46,8 +49,13 @@ class RestoreUndo {
       : record_(DecodeRestoreRecord(legacy.record)), held_(std::move(legacy.held)) {}
 
   void Run() {
-    const std::string outcome = record_.released ? "" : record_.run ? Finish() : EndQemu();
-    for (const std::string& path : record_.directories) RemovePrivateDirectory(path);
+    const std::string outcome = record_.released  ? ""
+                                : record_.serving ? ServeOn()
+                                : record_.run     ? Finish()
+                                                  : EndQemu();
+    if (!sockets_needed_) {
+      for (const std::string& path : record_.directories) RemovePrivateDirectory(path);
+    }
     held_.clear();  // QEMU can be talked to again, however long the telling takes
     if (!outcome.empty()) GuardProcess::Tell("vmrestore", "killed in the middle of a restore; " + outcome);
   }
@@ -68,6 +76,67 @@ class RestoreUndo {
     }
   }
 
+  // Until the guest has all of its memory.
+  std::string ServeOn() {
+    const ServingRecord& serving = *record_.serving;
+    try {
+      const auto connection = std::ranges::find(held_, kLoadedQmpRole, &GuardProcess::Held::role);
+      if (connection == held_.end()) return "";
+      const Interrupt never;
+      QmpClient qmp(connection->descriptor, record_.qmp_socket, never);
+      if (AwaitSettled(qmp) == "completed") {
+        if (serving.run) LetRun(qmp, *serving.run);
+        FinishLazily(qmp);
+        return "the guest had all of its memory";
+      }
+      Progress nobody_looks;
+      const Image image(serving.image);
+      LazyEvents events;
+      events.on_running = [](const LazyStart&) {};
+      const LazySummary summary = RecoverLazily(qmp, image, OptionsOf(serving), events, nobody_looks, never);
+      return summary.outcome.guest_ended ? "its guard served the guest on until that ended"
+                                         : "its guard served the guest on, which has all of its memory now";
+    } catch (const std::exception& error) {
+      if (const std::string ended = WhyEnded(); !ended.empty()) return ended;
+      sockets_needed_ = true;
+      return fmt::format("the guest stands still: {}; vmrestore --recover --qmp {} {} goes on", error.what(),
+                         record_.qmp_socket, serving.image);
+    }
+  }
+
+  // QEMU gives up by itself where it was not given all of the devices.
+  std::string WhyEnded() {
+    try {
+      const Interrupt never;
+      const QmpClient qmp(record_.qmp_socket, never);
+      return "";
+    } catch (const std::exception&) {
+      const bool is_there = !record_.argument.empty() && FindProcess(record_.argument) != 0;
+      return is_there ? "" : "its QEMU has ended, and the image is as it was";
+    }
+  }
+
+  // What QEMU makes of the end of its server: it has all that it needs, or waits for more.
+  static std::string AwaitSettled(QmpClient& qmp) {
+    const auto deadline = Clock::now() + kGraceForAll;
+    while (true) {
+      std::string status = QueryMigrationStatus(qmp);
+      if (status == "completed" || status == "postcopy-paused" || Clock::now() > deadline) return status;
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    }
+  }
+
+  static LazyOptions OptionsOf(const ServingRecord& serving) {
+    LazyOptions options;
+    options.serve.read = {serving.channels, serving.uring ? EngineKind::kUring : EngineKind::kSync,
+                          serving.bypass_cache ? CacheUse::kBypass : CacheUse::kPageCache};
+    options.serve.checks = serving.check_pages ? PageChecks::kOn : PageChecks::kOff;
+    options.serve.fill.on = serving.fill;
+    if (serving.fill_rate != 0) options.serve.fill.rate = ByteCount{serving.fill_rate};
+    options.run = serving.run;
+    return options;
+  }
+
   std::string EndQemu() {
     if (record_.argument.empty()) return "no QEMU was started; one that waited for the guest is to be ended";
     for (GuardProcess::Held& held : held_) {
@@ -85,6 +154,7 @@ class RestoreUndo {
 
   RestoreRecord record_;
   std::vector<GuardProcess::Held> held_;
+  bool sockets_needed_ = false;
 };
 
 }  // namespace

@@ -1,0 +1,57 @@
+// Restores a guest that runs before its RAM is read. Start here for how that goes on.
+#pragma once
+
+#include <chrono>
+#include <functional>
+#include <optional>
+
+#include "qemu/lazy_checks.h"
+#include "qemu/serving.h"
+
+namespace vmsave {
+
+class RestoreGuard;
+
+struct LazyOptions {
+  ServeOptions serve;
+  std::optional<bool> run;  // else as the image says
+};
+
+// How it was begun.
+struct LazyStart {
+  std::chrono::duration<double> elapsed{};  // until the guest ran, or stood paused
+  bool running = false;
+};
+
+struct LazySummary {
+  ByteCount ram;
+  ByteCount present;
+  LazyStart start;
+  std::chrono::duration<double> elapsed{};  // until all of it was there
+  ServingOutcome outcome;
+};
+
+// What the caller has to do with it.
+struct LazyEvents {
+  // QEMU is going to be given the devices: should this process be killed, the guest may run, or is to.
+  std::function<void(bool run)> on_begin;
+  std::function<void()> on_begun;  // from now on the guest lives: nobody is to end its QEMU
+  std::function<void(const LazyStart&)> on_running;
+  ServingInterrupted on_interrupt;
+};
+
+// REQUIRES: RefuseNeverLazy has passed, and WhyNotLazy told no reason. Checked before QEMU is given anything: as for
+// RestoreGuest. Throws Error; before on_begun QEMU is then not fit for use, and for the caller to end. Afterwards as
+// Serving::WaitForEnd.
+LazySummary RestoreLazily(QmpClient& qmp, const Image& image, const LazyOptions& options, const LazyEvents& events,
+                          Progress& progress, const Interrupt& interrupt);
+
+// What a recovery does just so.
+
+// Little is to stand before the answer to what the guest asks for next.
+void SetSocketBuffer(const FileDescriptor& socket);
+
+// QEMU has all pages: waits until it has settled down, and takes back what was set.
+void FinishLazily(QmpClient& qmp);
+
+}  // namespace vmsave

@@ -1,0 +1,150 @@
+#include "qemu/serving.h"
+
+#include <fmt/format.h>
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+
+namespace vmsave {
+namespace {
+
+constexpr int kLookMs = 100;
+constexpr std::chrono::seconds kPatienceWithStop{2};
+constexpr std::chrono::seconds kPatienceWithEnd{1};
+
+FileDescriptor MakeEvent() {
+  FileDescriptor event(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), "eventfd");
+  if (!event.valid()) throw Error::FromErrno("cannot serve the guest its memory", errno);
+  return event;
+}
+
+FileDescriptor Duplicate(const FileDescriptor& file) {
+  FileDescriptor copy(::dup(file.number()), file.name());
+  if (!copy.valid()) throw Error::FromErrno("cannot serve the guest its memory", errno);
+  return copy;
+}
+
+void Signal(const FileDescriptor& event) {
+  const std::uint64_t one = 1;
+  [[maybe_unused]] const ssize_t written = ::write(event.number(), &one, sizeof(one));
+}
+
+}  // namespace
+
+ByteCount PresentBytes(const Image& image) {
+  ByteCount present;
+  for (const StreamBlock& block : image.contents().blocks) {
+    present += PagesToBytes(PageIndex{block.present.CountSet()});
+  }
+  return present;
+}
+
+Serving::Serving(QmpClient& qmp, const Image& image, const std::vector<PostcopyBlock>& blocks,
+                 const ServeOptions& options, ServeStart start, const FileDescriptor& socket,
+                 ReturnPathDecoder& decoder)
+    : qmp_(qmp),
+      image_(image),
+      stop_request_(MakeEvent()),
+      ended_event_(MakeEvent()),
+      stop_(Duplicate(stop_request_)),
+      sink_(socket, stop_),
+      reader_(socket, stop_),
+      source_(reader_),
+      server_(image, blocks, options, std::move(start), sink_, source_, decoder, stop_),
+      present_(PresentBytes(image)) {
+  thread_ = std::jthread([this] { Run(); });
+}
+
+Serving::~Serving() {
+  Stop();
+}
+
+void Serving::Run() {
+  try {
+    server_.Run();
+  } catch (...) {
+    failure_ = std::current_exception();
+  }
+  ended_ = true;
+  Signal(ended_event_);
+}
+
+void Serving::Stop() {
+  Signal(stop_request_);
+  if (thread_.joinable()) thread_.join();
+}
+
+void Serving::CheckGoesOn() {
+  if (ended_ && failure_) std::rethrow_exception(failure_);
+}
+
+ServingOutcome Serving::WaitForEnd(Progress& progress, const Interrupt& interrupt,
+                                   const ServingInterrupted& interrupted) {
+  progress.Begin("filling", present_);
+  while (!ended_) {
+    ShowProgress(progress);
+    WaitForNews(interrupt);
+    if (server_.damage()) {
+      GiveUp(ErrorKind::kDamaged, fmt::format("{}: wrong checksum", Describe(image_, *server_.damage())));
+    }
+    if (interrupt.requested() && !interrupted()) {
+      Stop();
+      throw Error(ErrorKind::kInterrupted, "stopped", "interrupted by the operator");
+    }
+  }
+  ShowProgress(progress);
+  ServingOutcome outcome{server_.figures(), !server_.done()};
+  if (!outcome.guest_ended || QemuHasEnded()) return outcome;
+  try {
+    CheckGoesOn();
+  } catch (const Error& error) {
+    GiveUp(error.kind(), error.what());
+  }
+  return outcome;
+}
+
+void Serving::ShowProgress(Progress& progress) const {
+  const ServingFigures figures = server_.figures();
+  progress.Set(present_ - figures.left, present_);
+  progress.SetDemand(figures.demanded, figures.latency.Quantile(0.99));
+}
+
+void Serving::WaitForNews(const Interrupt& interrupt) const {
+  std::array<pollfd, 2> set{pollfd{ended_event_.number(), POLLIN, 0}, pollfd{interrupt.descriptor(), POLLIN, 0}};
+  ::poll(set.data(), set.size(), kLookMs);
+}
+
+bool Serving::QemuHasEnded() {
+  try {
+    const QmpClient::Uninterrupted uninterrupted(qmp_);
+    return qmp_.WaitClosed(kPatienceWithEnd);
+  } catch (const std::exception&) {
+    return qmp_.closed();
+  }
+}
+
+// Served on meanwhile: what stops may have to wait for a page before it does.
+void Serving::GiveUp(ErrorKind kind, std::string_view why) {
+  PauseGuest();
+  Stop();
+  throw Error(kind, fmt::format("cannot go on serving the guest from {}", image_.path()), why,
+              fmt::format("it is paused, and not lost: vmrestore --recover --running --qmp {} COPY reads from another "
+                          "copy of the image; or end its QEMU",
+                          qmp_.socket_path()));
+}
+
+// One that waits for the very page cannot be paused; it stands still by that.
+void Serving::PauseGuest() noexcept {
+  try {
+    const QmpClient::Uninterrupted uninterrupted(qmp_);
+    const QmpClient::Patience patience(qmp_, kPatienceWithStop);
+    qmp_.Execute("stop");
+  } catch (const std::exception&) {
+    return;
+  }
+}
+
+}  // namespace vmsave

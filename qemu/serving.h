@@ -1,0 +1,74 @@
+// Looks after a guest that runs while its memory is served, until all of it is there.
+#pragma once
+
+#include <exception>
+#include <functional>
+#include <optional>
+#include <string>
+#include <thread>
+
+#include "format/postcopy.h"
+#include "io/progress.h"
+#include "qemu/qmp_client.h"
+#include "qemu/socket_sink.h"
+#include "qemu/socket_source.h"
+#include "reader/page_server.h"
+
+namespace vmsave {
+
+// The operator asks to end (and once more for every time that he asks again): whether the serving goes on.
+using ServingInterrupted = std::function<bool()>;
+
+struct ServingOutcome {
+  ServingFigures figures;
+  bool guest_ended = false;  // before it had all of its memory
+};
+
+ByteCount PresentBytes(const Image& image);
+
+// One thread's. Keeps references.
+class Serving {
+ public:
+  // Begins at once, on threads of its own. `socket`: the migration's. `decoder`: of its return path.
+  Serving(QmpClient& qmp, const Image& image, const std::vector<PostcopyBlock>& blocks, const ServeOptions& options,
+          ServeStart start, const FileDescriptor& socket, ReturnPathDecoder& decoder);
+  Serving(const Serving&) = delete;
+  Serving& operator=(const Serving&) = delete;
+  // Ends the serving wherever it is. A guest that has not all of its memory stands still as soon as it needs more.
+  ~Serving();
+
+  // Throws what has ended the serving, if something has.
+  void CheckGoesOn();
+
+  // Returns once QEMU has all memory, or has ended. Throws Error once the guest cannot be served any more: it has been
+  // paused then, as far as it could be, and lives; what to do is said. Throws Error{kInterrupted} where `interrupted`
+  // says so; the guest is left as it is.
+  ServingOutcome WaitForEnd(Progress& progress, const Interrupt& interrupt, const ServingInterrupted& interrupted);
+
+  std::vector<WorkChunk> DemandedFirst() const { return server_.DemandedFirst(); }
+
+ private:
+  void Run();
+  void Stop();
+  bool QemuHasEnded();
+  void ShowProgress(Progress& progress) const;
+  void WaitForNews(const Interrupt& interrupt) const;
+  [[noreturn]] void GiveUp(ErrorKind kind, std::string_view why);
+  void PauseGuest() noexcept;
+
+  QmpClient& qmp_;
+  const Image& image_;
+  FileDescriptor stop_request_;  // an eventfd
+  FileDescriptor ended_event_;
+  Interrupt stop_;
+  SocketSink sink_;
+  SocketReader reader_;
+  SocketSource source_;
+  PageServer server_;
+  ByteCount present_;
+  std::atomic<bool> ended_ = false;
+  std::exception_ptr failure_;  // once it has ended
+  std::jthread thread_;
+};
+
+}  // namespace vmsave

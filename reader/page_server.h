@@ -1,0 +1,73 @@
+// Serves a guest its pages from an image while it runs: plays the source of QEMU's postcopy migration, from the guest's
+// start to its end.
+#pragma once
+
+#include <atomic>
+#include <deque>
+#include <optional>
+#include <vector>
+
+#include "reader/chunk_reader.h"
+#include "reader/read_options.h"
+#include "reader/serving_desk.h"
+#include "reader/stream_sender.h"
+
+namespace vmsave {
+
+struct ServeOptions {
+  ReadOptions read;
+  PageChecks checks = PageChecks::kOn;
+  FillOptions fill;
+};
+
+// What QEMU has and wants already when the serving begins: nothing, or after a recovery.
+struct ServeStart {
+  std::vector<PageBitmap> received;  // of each block, or empty
+  std::vector<PageRequest> requests;
+  std::deque<WorkChunk> early;  // to be read first before anybody asks
+};
+
+// Run is one thread's, everything else may be called from any. Keeps references.
+class PageServer {
+ public:
+  // `blocks` are the image's, as QEMU has them. `requests` is the return path, with `decoder` as far as that has come;
+  // reading it gives way to the interrupt that is `stop`, and so does `stream`. REQUIRES: the image has fixed offsets.
+  PageServer(const Image& image, const std::vector<PostcopyBlock>& blocks, const ServeOptions& options,
+             ServeStart start, ByteSink& stream, ByteSource& requests, ReturnPathDecoder& decoder,
+             const Interrupt& stop);
+
+  // Sends every present page, those first that the guest waits for, and returns once QEMU has said that it has them.
+  // Returns also after `stop`. Throws Error{kFailed}: QEMU closes the connection, refuses a page, asks for what is not
+  // there; the image cannot be read. What is in pages with a wrong checksum is not sent; all else goes on then.
+  void Run();
+
+  ServingFigures figures() const { return desk_.figures(); }
+  std::vector<WorkChunk> DemandedFirst() const { return desk_.DemandedFirst(); }
+
+  // The first pages that cannot be sent because their checksum is wrong.
+  std::optional<DamagedPages> damage() const;
+
+  // Whether QEMU has said that it has all pages.
+  bool done() const { return done_; }
+
+ private:
+  void HearRequests();
+  void ReadDemands(const FileDescriptor& pages);
+  void Fill(const FileDescriptor& pages);
+  void SendPages();
+  bool IsDamaged(const std::vector<DamagedPages>& damage);
+  void Take(const PostcopyAnswer& answer);
+
+  const Image& image_;
+  const ServeOptions options_;
+  ByteSink& stream_;
+  ByteSource& requests_;
+  ReturnPathDecoder& decoder_;
+  const Interrupt& stop_;
+  ServingDesk desk_;
+  std::atomic<bool> done_ = false;
+  mutable std::mutex damage_mutex_;
+  std::optional<DamagedPages> damage_;
+};
+
+}  // namespace vmsave

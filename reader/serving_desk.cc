@@ -1,0 +1,311 @@
+#include "reader/serving_desk.h"
+
+#include <algorithm>
+
+namespace vmsave {
+namespace {
+
+constexpr std::size_t kMostDemandedInMemory = 64;  // chunks that are read, and that QEMU does not take
+constexpr std::chrono::minutes kFirst{1};
+constexpr std::chrono::milliseconds kGiveWayFor{2};  // a guest that asks without end is not to stop the filling
+
+std::uint64_t LongestHostPage(const std::vector<PostcopyBlock>& blocks) {
+  std::uint64_t pages = kWorkPages;
+  for (const PostcopyBlock& block : blocks) pages = std::max(pages, block.pages_per_host_page());
+  return pages;
+}
+
+}  // namespace
+
+ServingDesk::ServingDesk(const Image& image, const std::vector<PostcopyBlock>& blocks, const FillOptions& fill,
+                         std::size_t fill_buffers, std::vector<PageBitmap> received, std::deque<WorkChunk> early)
+    : image_(image),
+      blocks_(blocks),
+      fill_(fill),
+      sent_(std::move(received)),
+      order_(PlanWork(blocks, LongestHostPage(blocks)), std::move(early)) {
+  if (sent_.empty()) {
+    for (const PostcopyBlock& block : blocks_) sent_.emplace_back(block.pages());
+  }
+  for (std::size_t block = 0; block < blocks_.size(); ++block) pages_left_ += CountLeft(block);
+  figures_.left = PagesToBytes(PageIndex{pages_left_});
+  for (std::size_t i = 0; i < fill_buffers; ++i) free_buffers_.emplace_back(LongestHostPage(blocks) * kPageBytes);
+}
+
+std::uint64_t ServingDesk::CountLeft(std::size_t block) const {
+  const PageBitmap& present = image_.contents().blocks[block].present;
+  std::uint64_t left = 0;
+  auto run = present.NextPresent(0, present.pages());
+  for (; run; run = present.NextPresent(run->first + run->count, present.pages())) {
+    left += run->count - sent_[block].CountSet(run->first, run->first + run->count);
+  }
+  return left;
+}
+
+// What is read for one question: what one hash covers, or a whole host page where that is longer.
+std::uint64_t ServingDesk::DemandPages(std::size_t block) const {
+  return std::max(kPagesPerChunk, blocks_[block].pages_per_host_page());
+}
+
+WorkChunk ServingDesk::ChunkAround(std::size_t block, std::uint64_t page) const {
+  const std::uint64_t pages = DemandPages(block);
+  const std::uint64_t first = page / pages * pages;
+  return {block, first, std::min(first + pages, blocks_[block].pages())};
+}
+
+bool ServingDesk::IsPresent(std::size_t block, std::uint64_t host_page) const {
+  const std::uint64_t end = host_page + blocks_[block].pages_per_host_page();
+  return image_.contents().blocks[block].present.NextPresent(host_page, end).has_value();
+}
+
+void ServingDesk::Ask(const PageRequest& request) {
+  const std::lock_guard lock(mutex_);
+  const std::uint64_t step = blocks_[request.block].pages_per_host_page();
+  for (std::uint64_t i = 0; i < request.pages.count; i += step) {
+    AskForHostPage(request.block, request.pages.first + i);
+  }
+}
+
+void ServingDesk::AskForHostPage(std::size_t block, std::uint64_t page) {
+  if (sent_[block].Test(page)) return;  // it is on its way
+  const Wanted wanted{page, Clock::now()};
+  if (!IsPresent(block, page)) {
+    for (std::uint64_t i = 0; i < blocks_[block].pages_per_host_page(); ++i) sent_[block].Set(page + i);
+    zeros_.emplace_back(block, wanted);
+    return something_to_send_.notify_one();
+  }
+  const WorkChunk chunk = ChunkAround(block, page);
+  const auto [entry, is_new] = wanted_.try_emplace({block, chunk.first_page});
+  if (std::ranges::find(entry->second, page, &Wanted::host_page) != entry->second.end()) return;
+  entry->second.push_back(wanted);
+  order_.Prefer(block, page);
+  if (!is_new) return;
+  if (wanted.since - start_ < kFirst) demanded_first_.push_back(chunk);
+  demands_.push_back(chunk);
+  demand_came_.notify_one();
+}
+
+std::optional<WorkChunk> ServingDesk::TakeDemand() {
+  std::unique_lock lock(mutex_);
+  demand_came_.wait(
+      lock, [&] { return closed_ || (!demands_.empty() && demanded_.size() + being_read_ < kMostDemandedInMemory); });
+  if (closed_) return std::nullopt;
+  const WorkChunk chunk = demands_.front();
+  demands_.pop_front();
+  ++being_read_;
+  return chunk;
+}
+
+std::optional<ReadPages> ServingDesk::TakeFill(bool wait) {
+  std::unique_lock lock(mutex_);
+  while (!closed_ && pages_left_ > 0) {
+    const bool nobody_waits = demands_.empty() && being_read_ == 0;
+    if (!nobody_waits) fill_may_begin_.wait_for(lock, kGiveWayFor);
+    const Clock::time_point now = Clock::now();
+    if (!free_buffers_.empty() && now >= next_fill_) {
+      const std::optional<WorkChunk> chunk = NextUnsent();
+      if (!chunk) return std::nullopt;
+      KeepToRate(*chunk);
+      ReadPages job{*chunk, std::move(free_buffers_.back())};
+      free_buffers_.pop_back();
+      return job;
+    }
+    if (!wait) return std::nullopt;
+    if (free_buffers_.empty()) {
+      fill_may_begin_.wait(lock, [&] { return closed_ || !free_buffers_.empty() || pages_left_ == 0; });
+    } else {
+      fill_may_begin_.wait_until(lock, next_fill_, [&] { return closed_ || pages_left_ == 0; });
+    }
+  }
+  return std::nullopt;
+}
+
+void ServingDesk::KeepToRate(const WorkChunk& chunk) {
+  if (!fill_.rate) return;
+  const PageBitmap& present = image_.contents().blocks[chunk.block].present;
+  const auto bytes = static_cast<double>(present.CountSet(chunk.first_page, chunk.end_page) * kPageBytes);
+  const std::chrono::duration<double> time(bytes / static_cast<double>(fill_.rate->value()));
+  next_fill_ = std::max(next_fill_, Clock::now()) + std::chrono::duration_cast<Clock::duration>(time);
+}
+
+std::optional<WorkChunk> ServingDesk::NextUnsent() {
+  while (true) {
+    std::optional<WorkChunk> chunk = std::exchange(rest_of_fill_, std::nullopt);
+    if (!chunk) chunk = order_.Next();
+    if (!chunk) return std::nullopt;
+    if (const auto part = FirstUnsentPart(*chunk)) return part;
+  }
+}
+
+// The rest is kept for the next time.
+std::optional<WorkChunk> ServingDesk::FirstUnsentPart(const WorkChunk& chunk) {
+  const std::uint64_t step = DemandPages(chunk.block);
+  const auto is_sent = [&](std::uint64_t first) {
+    return IsSent(chunk.block, first, std::min(first + step, chunk.end_page));
+  };
+  std::uint64_t first = chunk.first_page;
+  while (first < chunk.end_page && is_sent(first)) first += step;
+  if (first >= chunk.end_page) return std::nullopt;
+  std::uint64_t end = first + step;
+  while (end < chunk.end_page && !is_sent(end)) end += step;
+  if (end < chunk.end_page) rest_of_fill_ = WorkChunk{chunk.block, end, chunk.end_page};
+  return WorkChunk{chunk.block, first, std::min(end, chunk.end_page)};
+}
+
+// Nothing of these pages is left to be sent.
+bool ServingDesk::IsSent(std::size_t block, std::uint64_t first, std::uint64_t end) const {
+  const PageBitmap& present = image_.contents().blocks[block].present;
+  auto run = present.NextPresent(first, end);
+  for (; run; run = present.NextPresent(run->first + run->count, end)) {
+    if (sent_[block].CountSet(run->first, run->first + run->count) < run->count) return false;
+  }
+  return true;
+}
+
+void ServingDesk::PutDemanded(ReadPages read) {
+  const std::lock_guard lock(mutex_);
+  --being_read_;
+  demanded_.push_back(std::move(read));
+  something_to_send_.notify_one();
+  fill_may_begin_.notify_all();
+}
+
+void ServingDesk::PutFilled(ReadPages read) {
+  const std::lock_guard lock(mutex_);
+  filled_.push_back(std::move(read));
+  something_to_send_.notify_one();
+}
+
+void ServingDesk::DropDemanded() {
+  const std::lock_guard lock(mutex_);
+  --being_read_;
+  fill_may_begin_.notify_all();
+}
+
+void ServingDesk::DropFilled(ReadPages read) {
+  const std::lock_guard lock(mutex_);
+  GiveBack(std::move(read.buffer));
+}
+
+void ServingDesk::GiveBack(AlignedBuffer buffer) {
+  free_buffers_.push_back(std::move(buffer));
+  fill_may_begin_.notify_all();
+}
+
+std::optional<PagesToSend> ServingDesk::NextToSend() {
+  std::unique_lock lock(mutex_);
+  while (true) {
+    NoteLastIsSent();
+    something_to_send_.wait(lock, [&] {
+      return closed_ || pages_left_ == 0 || !zeros_.empty() || !demanded_.empty() || fill_now_ || !filled_.empty();
+    });
+    if (closed_ || pages_left_ == 0) {
+      fill_may_begin_.notify_all();
+      return std::nullopt;
+    }
+    PagesToSend next = !zeros_.empty() ? ZeroPages() : !demanded_.empty() ? DemandedPages() : SliceOfFill();
+    awaited_since_ = next.awaited_since;
+    if (next.pages.empty()) continue;  // all of them had been sent before
+    const ByteCount bytes = PagesToBytes(PageIndex{next.pages.size()});
+    (next.demanded ? figures_.demanded : figures_.filled) += bytes;
+    return next;
+  }
+}
+
+void ServingDesk::NoteLastIsSent() {
+  const Clock::time_point now = Clock::now();
+  for (const Clock::time_point since : awaited_since_) {
+    figures_.latency.Add(std::chrono::duration_cast<LatencyCount::Duration>(now - since));
+  }
+  figures_.demands += awaited_since_.size();
+  figures_.left = PagesToBytes(PageIndex{pages_left_});
+  awaited_since_.clear();
+}
+
+PagesToSend ServingDesk::ZeroPages() {
+  const auto [block, wanted] = zeros_.front();
+  zeros_.pop_front();
+  PagesToSend zero{.block = block, .demanded = true, .awaited_since = {wanted.since}};
+  for (std::uint64_t i = 0; i < blocks_[block].pages_per_host_page(); ++i) {
+    zero.pages.emplace_back(wanted.host_page + i);
+  }
+  return zero;
+}
+
+// What the guest waits for, and then the rest of what was read with it.
+PagesToSend ServingDesk::DemandedPages() {
+  demanded_now_ = std::move(demanded_.front());
+  demanded_.pop_front();
+  demand_came_.notify_one();
+  const WorkChunk& chunk = demanded_now_->chunk;
+  PagesToSend next{.block = chunk.block, .from = &*demanded_now_, .demanded = true};
+  const auto wanted = wanted_.extract({chunk.block, chunk.first_page});
+  for (const Wanted& page : wanted.mapped()) {
+    Claim(page.host_page, next);
+    next.awaited_since.push_back(page.since);
+  }
+  const std::uint64_t step = blocks_[chunk.block].pages_per_host_page();
+  for (std::uint64_t page = chunk.first_page; page < chunk.end_page; page += step) Claim(page, next);
+  return next;
+}
+
+PagesToSend ServingDesk::SliceOfFill() {
+  if (!fill_now_) {
+    fill_now_ = std::move(filled_.front());
+    filled_.pop_front();
+    fill_next_ = fill_now_->chunk.first_page;
+  }
+  const WorkChunk& chunk = fill_now_->chunk;
+  PagesToSend next{.block = chunk.block, .from = &*fill_now_};
+  const std::uint64_t step = blocks_[chunk.block].pages_per_host_page();
+  const std::uint64_t end = std::min(fill_next_ + DemandPages(chunk.block), chunk.end_page);
+  for (; fill_next_ < end; fill_next_ += step) Claim(fill_next_, next);
+  if (next.pages.empty() && fill_next_ >= chunk.end_page) {
+    GiveBack(std::move(fill_now_->buffer));
+    fill_now_.reset();
+  }
+  return next;
+}
+
+// Nothing of one that was claimed before, or that has no present page.
+void ServingDesk::Claim(std::uint64_t host_page, PagesToSend& claimed) {
+  PageBitmap& sent = sent_[claimed.block];
+  if (sent.Test(host_page) || !IsPresent(claimed.block, host_page)) return;
+  const PageBitmap& present = image_.contents().blocks[claimed.block].present;
+  const std::uint64_t end = host_page + blocks_[claimed.block].pages_per_host_page();
+  pages_left_ -= present.CountSet(host_page, end);
+  for (std::uint64_t page = host_page; page < end; ++page) {
+    sent.Set(page);
+    claimed.pages.emplace_back(page);
+  }
+}
+
+ServingFigures ServingDesk::figures() const {
+  const std::lock_guard lock(mutex_);
+  return figures_;
+}
+
+std::vector<WorkChunk> ServingDesk::DemandedFirst() const {
+  const std::lock_guard lock(mutex_);
+  return demanded_first_;
+}
+
+bool ServingDesk::AllSent() const {
+  const std::lock_guard lock(mutex_);
+  return pages_left_ == 0;
+}
+
+void ServingDesk::Close() {
+  const std::lock_guard lock(mutex_);
+  closed_ = true;
+  demand_came_.notify_all();
+  fill_may_begin_.notify_all();
+  something_to_send_.notify_all();
+}
+
+bool ServingDesk::closed() const {
+  const std::lock_guard lock(mutex_);
+  return closed_;
+}
+
+}  // namespace vmsave

@@ -1,0 +1,182 @@
+// vmrestore is killed while it serves a guest that runs already: nothing is lost.
+#include <fmt/format.h>
+#include <signal.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <random>
+#include <sstream>
+
+#include "tests/e2e/end_to_end_test.h"
+#include "tests/e2e/faults.h"
+
+namespace vmsave {
+namespace {
+
+int Moments() {
+  const char* text = std::getenv("VMSAVE_MOMENTS");
+  return text == nullptr ? 2 : std::atoi(text);
+}
+
+// The guard of a program is its only child besides QEMU, and has its command line.
+pid_t GuardOf(pid_t program) {
+  std::ifstream file(fmt::format("/proc/{0}/task/{0}/children", program));
+  for (pid_t child = 0; file >> child;) {
+    std::ifstream name(fmt::format("/proc/{}/comm", child));
+    std::string text;
+    if (std::getline(name, text) && text == "restore-guard") return child;
+  }
+  return 0;
+}
+
+class LazyRecoveryTest : public EachQemuTest {
+ protected:
+  void SetUp() override {
+    EachQemuTest::SetUp();
+    if (IsSkipped()) return;
+    shape_.qemu = GetParam();
+    shape_.ram = Ram::kPrivate;
+    shape_.options = "fill=80 seed=7 tick=20 passes=4 dirty=40 rezero=20";
+    saved_ = std::make_unique<Guest>(files_, "saved", shape_);
+    saved_->Boot();
+    ASSERT_TRUE(Succeeded(Save(*saved_, {"--image-version", "3"})));
+    saved_->Kill();
+  }
+
+  // A QEMU that waits for the guest, whose log goes on in a copy of the saved one's.
+  std::unique_ptr<Guest> NewWaiting() {
+    auto guest = std::make_unique<Guest>(files_, fmt::format("restored{}", ++guests_), shape_);
+    guest->PrintToCopyOf(*saved_);
+    guest->Start({"-incoming", "defer"});
+    return guest;
+  }
+
+  std::vector<std::string> LazyCommand(const Guest& guest, const std::vector<std::string>& options) const {
+    std::vector<std::string> command{VMRESTORE_PROGRAM, "--lazy", "--qmp", guest.qmp_path()};
+    command.insert(command.end(), options.begin(), options.end());
+    command.push_back(ImagePath());
+    return command;
+  }
+
+  Outcome Recover(const Guest& guest, const std::string& image) const {
+    return RunToEnd({VMRESTORE_PROGRAM, "--recover", "--qmp", guest.qmp_path(), image});
+  }
+
+  static void AwaitStart(ProgramRun& restore) {
+    WaitUntil("the guest's start", [&] {
+      if (restore.Ended()) throw std::runtime_error("vmrestore ended: " + restore.err());
+      return restore.err().find("its memory comes behind it") != std::string::npos;
+    });
+  }
+
+  // Its QEMU was given a part and has ended, which is a loss where the guest had run.
+  bool HadNotBegun(const Guest& guest) const {
+    if (!guest.Processes().empty()) return false;
+    EXPECT_EQ(guest.console().LastTick(), saved_->console().LastTick()) << "the guest ran, and is lost";
+    return true;
+  }
+
+  void KillWithGuard(ProgramRun& restore) const {
+    const pid_t guard = GuardOf(restore.pid());
+    ASSERT_GT(guard, 0);
+    ::kill(guard, SIGKILL);
+    restore.Signal(SIGKILL);
+    WaitForGuardToo(restore, ImagePath());
+  }
+
+  GuestShape shape_;
+  std::unique_ptr<Guest> saved_;
+  std::mt19937_64 random_{std::random_device()()};
+  int guests_ = 0;
+};
+
+INSTANTIATE_TEST_SUITE_P(Both, LazyRecoveryTest, testing::Values(WhichQemu::kOld, WhichQemu::kNew), NameOfQemu);
+
+TEST_P(LazyRecoveryTest, GuardServesOnWhereItsProgramWasKilled) {
+  const auto guest = NewWaiting();
+  ProgramRun restore(LazyCommand(*guest, {"--fill-rate", "20M"}));
+  AwaitStart(restore);
+  restore.Signal(SIGKILL);
+  const Outcome outcome = WaitForGuardToo(restore, ImagePath());
+  EXPECT_NE(outcome.err.find("has all of its memory now"), std::string::npos) << outcome.err;
+  EXPECT_TRUE(GoesOn(*guest));
+}
+
+TEST_P(LazyRecoveryTest, OperatorGoesOnWhereTheGuardIsDeadToo) {
+  const auto guest = NewWaiting();
+  ProgramRun restore(LazyCommand(*guest, {"--fill-rate", "2M"}));
+  AwaitStart(restore);
+  ASSERT_NO_FATAL_FAILURE(KillWithGuard(restore));
+  WaitUntil("QEMU's notice",
+            [&] { return guest->Connect()->Execute("query-migrate").at("status") == "postcopy-paused"; });
+
+  EXPECT_TRUE(Succeeded(Recover(*guest, ImagePath())));
+  EXPECT_TRUE(GoesOn(*guest));
+  for (const auto& entry : MigrationSettingsOf(*guest).at("capabilities")) EXPECT_EQ(entry.at("state"), false);
+}
+
+TEST_P(LazyRecoveryTest, ImageOfAnotherSaveIsRefused) {
+  const auto guest = NewWaiting();
+  ProgramRun restore(LazyCommand(*guest, {"--fill-rate", "2M"}));
+  AwaitStart(restore);
+  ASSERT_NO_FATAL_FAILURE(KillWithGuard(restore));
+  Guest other(files_, "other", shape_);
+  other.Boot();
+  ASSERT_TRUE(Succeeded(RunToEnd(VmsaveCommand(other, {"--image-version", "3", ImagePath("other.sav")}))));
+
+  EXPECT_TRUE(Refused(Recover(*guest, ImagePath("other.sav")), 1, "begun from another save"));
+  EXPECT_TRUE(Succeeded(Recover(*guest, ImagePath())));
+  EXPECT_TRUE(GoesOn(*guest));
+}
+
+TEST_P(LazyRecoveryTest, GuestThatNeedsNoRecoveryIsRefused) {
+  const auto guest = NewWaiting();
+  EXPECT_TRUE(Refused(Recover(*guest, ImagePath()), 1, "it waits for no memory (status none)"));
+  ASSERT_TRUE(Succeeded(RunToEnd(LazyCommand(*guest, {}))));
+  EXPECT_TRUE(Refused(Recover(*guest, ImagePath()), 1, "it has all of its memory"));
+  EXPECT_TRUE(GoesOn(*guest));
+}
+
+// Either the guest had not begun to run, and its QEMU has ended with the image as it was; or it goes on.
+TEST_P(LazyRecoveryTest, KillAtAnyMomentLosesNoGuest) {
+  int served = 0;
+  int by_operator = 0;
+  for (int i = 0; i < Moments(); ++i) {
+    const auto guest = NewWaiting();
+    ProgramRun restore(LazyCommand(*guest, {"--fill-rate", "60M"}));
+    const auto moment = std::chrono::milliseconds(std::uniform_int_distribution<int>(0, 1200)(random_));
+    const bool guard_too = i % 2 == 0;
+    if (i % 4 != 3) AwaitStart(restore);
+    SCOPED_TRACE(fmt::format("after {}{}", moment.count(), guard_too ? ", with its guard" : ""));
+    std::this_thread::sleep_for(moment);
+    if (const pid_t guard = GuardOf(restore.pid()); guard_too && guard > 0) ::kill(guard, SIGKILL);
+    restore.Signal(SIGKILL);
+    const Outcome outcome = WaitForGuardToo(restore, ImagePath());
+    if (HadNotBegun(*guest)) continue;
+    WaitUntil("QEMU's notice", [&] {
+      if (guest->Processes().empty()) return true;
+      const std::string status = guest->Connect()->Execute("query-migrate").value("status", "none");
+      return status != "postcopy-active" && status != "active" && status != "setup";
+    });
+    if (HadNotBegun(*guest)) continue;
+    const std::string status = guest->Connect()->Execute("query-migrate").value("status", "none");
+    if (status == "none") continue;  // it waits as before
+    if (status == "postcopy-paused") {
+      const Outcome recovery =
+          RunToEnd({VMRESTORE_PROGRAM, "--recover", "--running", "--qmp", guest->qmp_path(), ImagePath()});
+      ASSERT_TRUE(Succeeded(recovery)) << outcome.err;
+      ++by_operator;
+    } else {
+      guest->Connect()->Execute("cont");  // where it had all of its memory before it was told to run
+    }
+    ++served;
+    ASSERT_TRUE(GoesOn(*guest)) << outcome.err;
+  }
+  EXPECT_GT(served, 0);
+  RecordProperty("served", served);
+  RecordProperty("by_operator", by_operator);
+}
+
+}  // namespace
+}  // namespace vmsave

@@ -1,0 +1,221 @@
+// A guest that runs before its memory is read.
+#include <fmt/format.h>
+#include <signal.h>
+
+#include <filesystem>
+#include <fstream>
+
+#include "reader/image.h"
+#include "tests/e2e/end_to_end_test.h"
+
+namespace vmsave {
+namespace {
+
+// So slow that the guest asks for nearly all it touches.
+constexpr const char* kSlowly = "1M";
+
+class LazyRestoreTest : public EachQemuTest {
+ protected:
+  void SetUp() override {
+    EachQemuTest::SetUp();
+    shape_.qemu = GetParam();
+    shape_.ram = Ram::kPrivate;
+    shape_.options = "fill=60 seed=7 tick=20 passes=4 dirty=40 rezero=20";
+  }
+
+  void SaveGuest(const std::vector<std::string>& options = {"--image-version", "3"}) {
+    saved_ = std::make_unique<Guest>(files_, "saved", shape_);
+    restored_ = std::make_unique<Guest>(files_, "restored", shape_);
+    restored_->PrintTo(*saved_);
+    saved_->Boot();
+    ASSERT_TRUE(Succeeded(Save(*saved_, options)));
+    saved_->Kill();
+  }
+
+  // Stays until QEMU ends, which has a QMP socket for the test.
+  std::unique_ptr<ProgramRun> Begin(const std::vector<std::string>& options) const {
+    std::vector<std::string> arguments{"--lazy"};
+    arguments.insert(arguments.end(), options.begin(), options.end());
+    arguments.push_back(ImagePath());
+    std::vector<std::string> command = VmrestoreCommand(*restored_, arguments);
+    command.insert(command.end(), {"-qmp", "unix:" + restored_->qmp_path() + ",server=on,wait=off"});
+    return std::make_unique<ProgramRun>(command);
+  }
+
+  std::unique_ptr<ProgramRun> BeginAndAwaitStart(const std::vector<std::string>& options) const {
+    auto restore = Begin(options);
+    WaitUntil("the guest's start", [&] {
+      if (restore->Ended()) throw std::runtime_error("vmrestore ended: " + restore->err());
+      return restore->err().find("its memory comes behind it") != std::string::npos;
+    });
+    return restore;
+  }
+
+  static void AwaitAll(ProgramRun& restore) {
+    WaitUntil("all memory", [&] {
+      if (restore.Ended()) throw std::runtime_error("vmrestore ended: " + restore.err());
+      return restore.err().find("all there") != std::string::npos;
+    });
+  }
+
+  Outcome Quit(ProgramRun& restore) const {
+    try {
+      restored_->Connect()->Execute("quit");
+    } catch (const Error&) {
+      // it went before it could answer
+    }
+    return restore.Wait();
+  }
+
+  void FlipByteOfPage(std::uint64_t page) const {
+    const Image image(ImagePath());
+    const StreamBlock& block = image.contents().blocks.front();
+    const auto at = static_cast<std::streamoff>(block.mapped_ram->pages_offset.value() + page * kPageBytes + 100);
+    std::fstream file(ImagePath(), std::ios::in | std::ios::out | std::ios::binary);
+    file.seekg(at);
+    const auto byte = static_cast<char>(file.get() ^ 0x40);
+    file.seekp(at);
+    file.put(byte);
+  }
+
+  GuestShape shape_;
+  std::unique_ptr<Guest> saved_;
+  std::unique_ptr<Guest> restored_;
+};
+
+INSTANTIATE_TEST_SUITE_P(Both, LazyRestoreTest, testing::Values(WhichQemu::kOld, WhichQemu::kNew), NameOfQemu);
+
+TEST_P(LazyRestoreTest, GuestThatWritesMeanwhileLosesNothing) {
+  ASSERT_NO_FATAL_FAILURE(SaveGuest());
+  const auto restore = BeginAndAwaitStart({"--fill-rate", "30M"});
+  EXPECT_TRUE(GoesOn(*restored_));
+  AwaitAll(*restore);
+  EXPECT_TRUE(GoesOn(*restored_));
+  EXPECT_EQ(restored_->Connect()->Execute("query-migrate").at("status"), "completed");
+  EXPECT_TRUE(Succeeded(Quit(*restore)));
+}
+
+TEST_P(LazyRestoreTest, SharedRamOfEveryKindIsServed) {
+  for (const Ram ram : {Ram::kShm, Ram::kMemfd}) {
+    shape_.ram = ram;
+    ASSERT_NO_FATAL_FAILURE(SaveGuest());
+    const auto restore = BeginAndAwaitStart({});
+    AwaitAll(*restore);
+    EXPECT_TRUE(GoesOn(*restored_));
+    EXPECT_TRUE(Succeeded(Quit(*restore)));
+    std::filesystem::remove(ImagePath());
+    std::filesystem::remove(saved_->log_path());
+  }
+}
+
+TEST_P(LazyRestoreTest, LibvirtsSparseImagesAreServed) {
+  ASSERT_NO_FATAL_FAILURE(SaveGuest());
+  ASSERT_TRUE(Succeeded(RunToEnd({VMIMAGE_PROGRAM, "convert", "--in-place", "--to", "libvirt-sparse", ImagePath()})));
+  const auto restore = BeginAndAwaitStart({});
+  AwaitAll(*restore);
+  EXPECT_TRUE(GoesOn(*restored_));
+}
+
+TEST_P(LazyRestoreTest, WithoutFillingTheGuestIsServedForAsLongAsItLives) {
+  ASSERT_NO_FATAL_FAILURE(SaveGuest());
+  const auto restore = BeginAndAwaitStart({"--fill", "off"});
+  EXPECT_TRUE(GoesOn(*restored_));
+  const Outcome outcome = Quit(*restore);
+  EXPECT_TRUE(Succeeded(outcome));
+  EXPECT_NE(outcome.err.find(" 0 bytes filled"), std::string::npos) << outcome.err;
+}
+
+TEST_P(LazyRestoreTest, PausedGuestStaysPaused) {
+  ASSERT_NO_FATAL_FAILURE(SaveGuest({"--image-version", "3", "--paused"}));
+  const auto restore = BeginAndAwaitStart({});
+  AwaitAll(*restore);
+  EXPECT_EQ(restored_->Status(), "paused");
+  EXPECT_TRUE(StandsStill(*restored_));
+  restored_->Connect()->Execute("cont");
+  EXPECT_TRUE(GoesOn(*restored_));
+}
+
+TEST_P(LazyRestoreTest, QemuThatWaitsAlreadyIsServedToo) {
+  ASSERT_NO_FATAL_FAILURE(SaveGuest());
+  restored_->Start({"-incoming", "defer"});
+  ASSERT_TRUE(Succeeded(RunToEnd({VMRESTORE_PROGRAM, "--lazy", "--qmp", restored_->qmp_path(), ImagePath()})));
+  EXPECT_TRUE(GoesOn(*restored_));
+  for (const auto& entry : MigrationSettingsOf(*restored_).at("capabilities")) EXPECT_EQ(entry.at("state"), false);
+}
+
+TEST_P(LazyRestoreTest, GuestThatIsResetMeanwhileStartsAnew) {
+  ASSERT_NO_FATAL_FAILURE(SaveGuest());
+  const auto restore = BeginAndAwaitStart({"--fill-rate", "8M"});
+  restored_->Connect()->Execute("system_reset");
+  const auto banners = [this] {
+    const std::string log = restored_->console().Text();
+    const std::string banner = "vmsave test guest";
+    return log.find(banner, log.find(banner) + 1) != std::string::npos;
+  };
+  WaitUntil("the guest's new start", banners);
+  AwaitAll(*restore);
+  restored_->console().WaitForWholePass();
+  const std::string log = restored_->console().Text();
+  EXPECT_EQ(log.find("corrupt"), std::string::npos);
+  EXPECT_EQ(log.find("stale"), std::string::npos);
+}
+
+TEST_P(LazyRestoreTest, QemuThatQuitsMeanwhileIsNoFailure) {
+  ASSERT_NO_FATAL_FAILURE(SaveGuest());
+  const auto restore = BeginAndAwaitStart({"--fill-rate", kSlowly});
+  const Outcome outcome = Quit(*restore);
+  EXPECT_TRUE(Succeeded(outcome));
+  EXPECT_NE(outcome.err.find("the guest ended after"), std::string::npos) << outcome.err;
+}
+
+TEST_P(LazyRestoreTest, DamagedPageIsNeverSeenByTheGuestWhichIsPaused) {
+  ASSERT_NO_FATAL_FAILURE(SaveGuest());
+  const Image image(ImagePath());
+  const PageBitmap& present = image.contents().blocks.front().present;
+  FlipByteOfPage(present.NextPresent(present.pages() / 2, present.pages())->first);
+
+  const Outcome outcome = Begin({})->Wait();
+
+  EXPECT_TRUE(Refused(outcome, 3, "RAM block pc.ram (bytes "));
+  EXPECT_NE(outcome.err.find("vmrestore --recover"), std::string::npos) << outcome.err;
+  EXPECT_FALSE(restored_->Processes().empty()) << "the guest is not lost";
+  EXPECT_TRUE(StandsStill(*restored_));
+}
+
+TEST_P(LazyRestoreTest, SequentialImagesAreRefusedWithWhatToType) {
+  ASSERT_NO_FATAL_FAILURE(SaveGuest({"--image-version", "2"}));
+  EXPECT_TRUE(Refused(Begin({})->Wait(), 1, "vmimage convert --to 3 " + ImagePath()));
+  EXPECT_TRUE(restored_->Processes().empty());
+}
+
+TEST_P(LazyRestoreTest, RamThatNobodyCanWatchIsRefusedOrRestoredEagerly) {
+  shape_.ram = Ram::kFile;
+  ASSERT_NO_FATAL_FAILURE(SaveGuest());
+  EXPECT_TRUE(Refused(Begin({})->Wait(), 1, "a file on a disk"));
+  EXPECT_TRUE(restored_->Processes().empty());
+
+  const Outcome outcome = Restore(*restored_, {"--lazy=auto"});
+  EXPECT_TRUE(Succeeded(outcome));
+  EXPECT_NE(outcome.err.find("not lazily: RAM pc.ram is a file on a disk"), std::string::npos) << outcome.err;
+  EXPECT_TRUE(GoesOn(*restored_));
+}
+
+using LazyUsageTest = EndToEndTest;
+
+TEST_F(LazyUsageTest, OptionsThatDoNotGoTogetherAreRefused) {
+  const auto run = [](const std::vector<std::string>& options) {
+    std::vector<std::string> command{VMRESTORE_PROGRAM};
+    command.insert(command.end(), options.begin(), options.end());
+    command.insert(command.end(), {"/nowhere", "--", "/bin/true"});
+    return RunToEnd(command);
+  };
+  EXPECT_TRUE(Refused(run({"--lazy", "--via", "stream"}), 2, "--via"));
+  EXPECT_TRUE(Refused(run({"--fill", "off"}), 2, "for --lazy alone"));
+  EXPECT_TRUE(Refused(run({"--fill-rate", "1M"}), 2, "for --lazy alone"));
+  EXPECT_TRUE(Refused(run({"--lazy", "--fill-rate", "1"}), 2, "--fill-rate"));
+  EXPECT_TRUE(Refused(run({"--lazy", "--fill-rate", "1M", "--fill", "off"}), 2, "--fill"));
+  EXPECT_TRUE(Refused(run({"--lazy=never"}), 2, "--lazy"));
+}
+
+}  // namespace
+}  // namespace vmsave
