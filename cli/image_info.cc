@@ -8,6 +8,7 @@
 #include "qemu/host_needs.h"
 #include "reader/stream_pages.h"
 #include "reader/verify.h"
+#include "reader/working_set_file.h"
 
 namespace vmsave {
 namespace {
@@ -68,6 +69,25 @@ nlohmann::json NeedsAsJson(const Image& image) {
           {"virsh", AsJson(Virsh(image.kind(), FormatOf(image)))}};
 }
 
+// Nothing where there is none; one that is not the image's, or damaged, is told and no damage of the image.
+std::string WorkingSetText(const Image& image) {
+  try {
+    const std::optional<WorkingSet> set = ReadWorkingSet(image);
+    return set ? fmt::format("{} that a lazy restore reads first", FormatBytes(LengthOf(*set))) : "";
+  } catch (const Error& error) {
+    return fmt::format("not used: {}", error.why());
+  }
+}
+
+nlohmann::json WorkingSetAsJson(const Image& image) {
+  try {
+    const std::optional<WorkingSet> set = ReadWorkingSet(image);
+    return set ? nlohmann::json{{"bytes", LengthOf(*set).value()}} : nlohmann::json();
+  } catch (const Error& error) {
+    return {{"error", error.what()}};
+  }
+}
+
 nlohmann::json InfoAsJson(const Image& image, const std::vector<BlockInfo>& blocks,
                           const std::optional<std::string>& damage) {
   nlohmann::json info{{"image", image.path()},
@@ -81,6 +101,7 @@ nlohmann::json InfoAsJson(const Image& image, const std::vector<BlockInfo>& bloc
                       {"damage", nlohmann::json::array()},
                       {"blocks", nlohmann::json::array()}};
   if (damage) info["damage"].push_back(*damage);
+  if (image.has_fixed_offsets() && !damage) info["working_set"] = WorkingSetAsJson(image);
   if (image.header()) {
     info["edit_interrupted"] = image.edit_trace() != EditTrace::kNone;
     info["version"] = image.header()->version;
@@ -154,6 +175,9 @@ void PrintInfo(const Image& image, const std::vector<BlockInfo>& blocks, const s
   line("checksums:", Checksums(image));
   line("file length:", FormatBytes(image.file_length()));
   line("disk usage:", FormatBytes(image.disk_usage()));
+  if (image.has_fixed_offsets() && !damage) {
+    if (const std::string set = WorkingSetText(image); !set.empty()) line("working set:", set);
+  }
   PrintNeeds(image, line);
   if (blocks.empty()) return;
   fmt::print("\n{:<28}{:>12}{:>12}{:>18}\n", "RAM block", "size", "present", "pages present");

@@ -6,7 +6,10 @@
 #include <system_error>
 
 #include "cli/program.h"
+#include "cli/restore_report.h"
 #include "cli/text.h"
+#include "io/background.h"
+#include "io/guard_process.h"
 #include "qemu/guest_facts.h"
 #include "qemu/lazy_recovery.h"
 #include "qemu/qemu_process.h"
@@ -14,6 +17,7 @@
 #include "qemu/restore_checks.h"
 #include "qemu/restore_guard.h"
 #include "reader/verify.h"
+#include "reader/working_set_file.h"
 
 namespace vmsave {
 namespace {
@@ -28,6 +32,7 @@ struct Options {
   bool paused = false;
   bool detach = false;
   bool recover = false;
+  bool no_record = false;
   std::string lazy;  // empty, "yes" or "auto"
   std::string fill = "on";
   std::optional<ByteCount> fill_rate;
@@ -56,6 +61,8 @@ void AddOptions(CLI::App& app, Options& options) {
       ->check(OneOf({"yes", "auto"}))
       ->disable_flag_override(false)
       ->type_name("[=WHEN]");
+  app.add_flag("--no-record", options.no_record,
+               "With --lazy: do not note in IMAGE.ws what the guest needs first, for the next time");
   app.add_flag("--recover", options.recover,
                "Go on with a guest that was restored with --lazy, and whose vmrestore is there no more");
   app.add_option(
@@ -93,7 +100,7 @@ void CheckOptions(const CLI::App& app, const Options& options) {
   RefuseTogether(app, {"--qmp", "--detach"});
   RefuseTogether(app, {"--lazy", "--via"});
   RefuseTogether(app, {"--fill", "--fill-rate"});
-  for (const char* option : {"--fill", "--fill-rate"}) {
+  for (const char* option : {"--fill", "--fill-rate", "--no-record"}) {
     if (app.count(option) != 0 && options.lazy.empty() && !options.recover) {
       throw UsageError(option, "it is for --lazy alone");
     }
@@ -142,25 +149,6 @@ void VerifyFirst(const Image& image, const Options& options, const ReadOptions& 
   if (options.verify == "full") VerifyAll(image, read, progress, interrupt);
 }
 
-std::string AsText(const RestoreSummary& summary, const std::string& guest) {
-  const std::string present = summary.present ? fmt::format(", {} present", FormatBytes(*summary.present)) : "";
-  const std::string why = summary.why_not_faster.empty() ? "" : fmt::format(" ({})", summary.why_not_faster);
-  const std::string unchecked = summary.pages_unchecked ? ", checksums of its pages not looked at" : "";
-  return fmt::format("restored {}: {} RAM{}, {}, via {}{}{}, {}", guest, FormatBytes(summary.ram), present,
-                     FormatSeconds(summary.elapsed.count()), RestoreWayName(summary.way), why, unchecked,
-                     summary.running ? "running" : "paused");
-}
-
-nlohmann::json AsJson(const RestoreSummary& summary, const Options& options) {
-  return {{"image", options.image},
-          {"via", RestoreWayName(summary.way)},
-          {"ram_bytes", summary.ram.value()},
-          {"present_bytes", summary.present ? nlohmann::json(summary.present->value()) : nlohmann::json()},
-          {"pages_unchecked", summary.pages_unchecked},
-          {"seconds", summary.elapsed.count()},
-          {"running", summary.running}};
-}
-
 ServingRecord MakeServingRecord(const Options& options, const RestoreWish& wish, bool run) {
   const ServeOptions serve = MakeServeOptions(options, wish);
   return {std::filesystem::absolute(options.image).string(),
@@ -173,44 +161,6 @@ ServingRecord MakeServingRecord(const Options& options, const RestoreWish& wish,
           serve.fill.rate.value_or(ByteCount{0}).value()};
 }
 
-double Milliseconds(LatencyCount::Duration duration) {
-  return std::chrono::duration<double, std::milli>(duration).count();
-}
-
-std::string AsText(const LazySummary& summary, const std::string& guest) {
-  const ServingFigures& figures = summary.outcome.figures;
-  const std::string end = summary.outcome.guest_ended
-                              ? fmt::format("the guest ended after {}, {} not read",
-                                            FormatSeconds(summary.elapsed.count()), FormatBytes(figures.left))
-                              : fmt::format("all there after {}", FormatSeconds(summary.elapsed.count()));
-  return fmt::format(
-      "restored {}: {} RAM, {} present, {} after {}, {}; {} demanded by the guest, {} filled; it waited "
-      "{} times, {:.1f} ms at most 99 times of 100, {:.1f} ms at most",
-      guest, FormatBytes(summary.ram), FormatBytes(summary.present), summary.start.running ? "running" : "paused",
-      FormatSeconds(summary.start.elapsed.count()), end, FormatBytes(figures.demanded), FormatBytes(figures.filled),
-      figures.latency.count(), Milliseconds(figures.latency.Quantile(0.99)), Milliseconds(figures.latency.most()));
-}
-
-nlohmann::json AsJson(const LazySummary& summary, const Options& options) {
-  const ServingFigures& figures = summary.outcome.figures;
-  const auto seconds = [](LatencyCount::Duration duration) { return std::chrono::duration<double>(duration).count(); };
-  return {{"image", options.image},
-          {"via", "lazy"},
-          {"ram_bytes", summary.ram.value()},
-          {"present_bytes", summary.present.value()},
-          {"seconds_to_start", summary.start.elapsed.count()},
-          {"seconds", summary.elapsed.count()},
-          {"running", summary.start.running},
-          {"guest_ended", summary.outcome.guest_ended},
-          {"demanded_bytes", figures.demanded.value()},
-          {"filled_bytes", figures.filled.value()},
-          {"left_bytes", figures.left.value()},
-          {"demands", figures.latency.count()},
-          {"demand_p50_seconds", seconds(figures.latency.Quantile(0.5))},
-          {"demand_p99_seconds", seconds(figures.latency.Quantile(0.99))},
-          {"demand_most_seconds", seconds(figures.latency.most())}};
-}
-
 // Either of them, in words and for scripts.
 struct Report {
   std::string text;
@@ -221,12 +171,13 @@ class Program {
  public:
   // `process` is filled where a QEMU is started.
   Program(const Options& options, const Interrupt& interrupt, RestoreGuard& guard, Progress& progress,
-          std::optional<QemuProcess>& process)
+          std::optional<QemuProcess>& process, const std::function<void()>& go_to_background)
       : options_(options),
         interrupt_(interrupt),
         guard_(guard),
         progress_(progress),
         process_(process),
+        go_to_background_(go_to_background),
         restore_(MakeRestoreOptions(options, ResolveTransfer("vmrestore", options.transfer))),
         image_(options.image) {}
 
@@ -250,7 +201,7 @@ class Program {
     const RestoreSummary summary = RestoreGuest(qmp, image_, restore_, progress_, interrupt_, &guard_);
     if (process_) process_->Release();
     guard_.NoteReleased();
-    return {AsText(summary, GuestName()), AsJson(summary, options_)};
+    return {AsText(summary, GuestName()), AsJson(summary, options_.image)};
   }
 
   bool CanBeLazy(QmpClient& qmp) const {
@@ -274,26 +225,51 @@ class Program {
     events.on_running = [this](const LazyStart& start) {
       guard_.NoteStarted();
       TellStart(start);
+      if (options_.detach) go_to_background_();
     };
     events.on_interrupt = [this, asked = 0]() mutable { return GoOnServing(++asked); };
-    const LazySummary summary = vmsave::RestoreLazily(
-        qmp, image_, {MakeServeOptions(options_, restore_.wish), restore_.run}, events, progress_, interrupt_);
+    const std::optional<WorkingSet> known = KnownWorkingSet();
+    LazyOptions lazy{MakeServeOptions(options_, restore_.wish), restore_.run, {}};
+    if (known) lazy.early = ChunksOf(image_, *known);
+    const LazySummary summary = vmsave::RestoreLazily(qmp, image_, lazy, events, progress_, interrupt_);
+    if (!options_.no_record) RecordWorkingSet(known, summary.demanded_first);
     if (process_) process_->RemoveSocket();
-    return {AsText(summary, GuestName()), AsJson(summary, options_)};
+    return {AsText(summary, GuestName()), AsJson(summary, options_.image)};
+  }
+
+  // It makes the restore faster, and no restore fails for want of it.
+  std::optional<WorkingSet> KnownWorkingSet() const {
+    try {
+      return ReadWorkingSet(image_);
+    } catch (const Error& error) {
+      PrintLine(stderr, fmt::format("vmrestore: the working set is not used: {}", error.what()));
+      return std::nullopt;
+    }
+  }
+
+  // Not told where it cannot be written: images lie in places that are only read, too.
+  void RecordWorkingSet(const std::optional<WorkingSet>& known, const std::vector<WorkChunk>& demanded) const {
+    if (demanded.empty()) return;
+    try {
+      WriteWorkingSet(image_, Extended(image_, known, demanded));
+    } catch (const Error&) {
+      return;
+    }
   }
 
   Report Recover(QmpClient& qmp) {
     LazyEvents events;
     events.on_running = [this](const LazyStart& start) { TellStart(start); };
     events.on_interrupt = [this, asked = 0]() mutable { return GoOnServing(++asked); };
-    const LazySummary summary = RecoverLazily(qmp, image_, {MakeServeOptions(options_, restore_.wish), restore_.run},
-                                              events, progress_, interrupt_);
-    return {AsText(summary, GuestName()), AsJson(summary, options_)};
+    const LazySummary summary = RecoverLazily(
+        qmp, image_, {MakeServeOptions(options_, restore_.wish), restore_.run, {}}, events, progress_, interrupt_);
+    return {AsText(summary, GuestName()), AsJson(summary, options_.image)};
   }
 
   void TellStart(const LazyStart& start) const {
     if (ParseProgressStyle(options_.progress) == ProgressStyle::kJson) {
-      return PrintJsonLine({{"started", {{"running", start.running}, {"seconds", start.elapsed.count()}}}});
+      return PrintJsonLine({{options_.detach ? "completed" : "started",
+                             {{"running", start.running}, {"seconds", start.elapsed.count()}}}});
     }
     PrintLine(stderr, fmt::format("{} is {} after {}, its memory comes behind it", GuestName(),
                                   start.running ? "running" : "paused", FormatSeconds(start.elapsed.count())));
@@ -331,9 +307,46 @@ class Program {
   RestoreGuard& guard_;
   Progress& progress_;
   std::optional<QemuProcess>& process_;
+  const std::function<void()>& go_to_background_;
   RestoreOptions restore_;
   Image image_;
 };
+
+// `go_to_background`: for a guest that runs, and needs its image.
+int Restore(const Options& options, const std::function<void()>& go_to_background) {
+  const Interrupt interrupt = Interrupt::FromSignals();
+  RestoreGuard guard;  // before the first thread
+  const ProgressStyle style = ParseProgressStyle(options.progress);
+  Progress progress;
+  std::optional<QemuProcess> process;
+  ReportOutcome(progress, style, [&] {
+    Program program(options, interrupt, guard, progress, process, go_to_background);
+    const Report report = ShowProgress(progress, style, [&] { return program.Restore(); });
+    if (guard.gone()) PrintLine(stderr, "vmrestore: warning: its guard process was ended by somebody");
+    if (style != ProgressStyle::kJson) PrintLine(stderr, report.text);
+    return report.json;
+  });
+  return process && !options.detach ? process->WaitExit() : 0;
+}
+
+// What fails there is told by the system's log.
+int RestoreAndLeave(const Options& options) {
+  return RunInBackground([&](const std::function<void()>& go_there) {
+    bool left = false;
+    const auto go = [&] {
+      go_there();
+      left = true;
+    };
+    return RunProgram("vmrestore", [&] {
+      try {
+        return Restore(options, go);
+      } catch (const std::exception& error) {
+        if (left) GuardProcess::Tell("vmrestore", error.what());
+        throw;
+      }
+    });
+  });
+}
 
 int Main(int argc, char** argv) {
   Options options;
@@ -345,19 +358,8 @@ int Main(int argc, char** argv) {
   AddOptions(*app, options);
   if (!ParseCommandLine(*app, argc, argv, options)) return 0;
   CheckOptions(*app, options);
-  const Interrupt interrupt = Interrupt::FromSignals();
-  RestoreGuard guard;  // before the first thread
-  const ProgressStyle style = ParseProgressStyle(options.progress);
-  Progress progress;
-  std::optional<QemuProcess> process;
-  ReportOutcome(progress, style, [&] {
-    Program program(options, interrupt, guard, progress, process);
-    const Report report = ShowProgress(progress, style, [&] { return program.Restore(); });
-    if (guard.gone()) PrintLine(stderr, "vmrestore: warning: its guard process was ended by somebody");
-    if (style != ProgressStyle::kJson) PrintLine(stderr, report.text);
-    return report.json;
-  });
-  return process && !options.detach ? process->WaitExit() : 0;
+  if (options.detach && !options.lazy.empty()) return RestoreAndLeave(options);
+  return Restore(options, [] {});
 }
 
 }  // namespace

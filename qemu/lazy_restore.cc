@@ -51,10 +51,11 @@ class LazyRestore {
     const QmpClient::Uninterrupted uninterrupted(qmp_);
     events_.on_begun();
     ReturnPathDecoder decoder(blocks_);
-    Serving serving(qmp_, image_, blocks_, options_.serve, {}, channel.socket(), decoder);
+    Serving serving(qmp_, image_, blocks_, options_.serve, {.early = options_.early}, channel.socket(), decoder);
     AwaitDevices(serving);
     LetRunOrNot();
     summary_.outcome = serving.WaitForEnd(progress_, interrupt_, events_.on_interrupt);
+    summary_.demanded_first = serving.DemandedFirst();
     if (!summary_.outcome.guest_ended) FinishLazily(qmp_);
     summary_.elapsed = Clock::now() - start_;
     return summary_;

@@ -14,7 +14,8 @@ class RestoreGuard;
 
 struct LazyOptions {
   ServeOptions serve;
-  std::optional<bool> run;  // else as the image says
+  std::optional<bool> run;      // else as the image says
+  std::deque<WorkChunk> early;  // read before the rest, as the guest is expected to need it
 };
 
 // How it was begun.
@@ -29,6 +30,7 @@ struct LazySummary {
   LazyStart start;
   std::chrono::duration<double> elapsed{};  // until all of it was there
   ServingOutcome outcome;
+  std::vector<WorkChunk> demanded_first;  // what the guest needed in its first minute, in order
 };
 
 // What the caller has to do with it.

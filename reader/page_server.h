@@ -22,9 +22,9 @@ struct ServeOptions {
 
 // What QEMU has and wants already when the serving begins: nothing, or after a recovery.
 struct ServeStart {
-  std::vector<PageBitmap> received;  // of each block, or empty
-  std::vector<PageRequest> requests;
-  std::deque<WorkChunk> early;  // to be read first before anybody asks
+  std::vector<PageBitmap> received{};  // of each block, or empty
+  std::vector<PageRequest> requests{};
+  std::deque<WorkChunk> early{};  // to be read first before anybody asks
 };
 
 // Run is one thread's, everything else may be called from any. Keeps references.

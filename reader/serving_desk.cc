@@ -15,6 +15,22 @@ std::uint64_t LongestHostPage(const std::vector<PostcopyBlock>& blocks) {
   return pages;
 }
 
+// Whole host pages: others cannot be sent.
+std::deque<WorkChunk> InHostPages(const std::deque<WorkChunk>& chunks, const std::vector<PostcopyBlock>& blocks) {
+  std::deque<WorkChunk> whole;
+  for (const WorkChunk& chunk : chunks) {
+    const std::uint64_t step = blocks[chunk.block].pages_per_host_page();
+    if (step <= kPagesPerChunk) {
+      whole.push_back(chunk);
+      continue;
+    }
+    for (std::uint64_t first = chunk.first_page / step * step; first < chunk.end_page; first += step) {
+      whole.push_back({chunk.block, first, first + step});
+    }
+  }
+  return whole;
+}
+
 }  // namespace
 
 ServingDesk::ServingDesk(const Image& image, const std::vector<PostcopyBlock>& blocks, const FillOptions& fill,
@@ -23,7 +39,7 @@ ServingDesk::ServingDesk(const Image& image, const std::vector<PostcopyBlock>& b
       blocks_(blocks),
       fill_(fill),
       sent_(std::move(received)),
-      order_(PlanWork(blocks, LongestHostPage(blocks)), std::move(early)) {
+      order_(PlanWork(blocks, LongestHostPage(blocks)), InHostPages(early, blocks)) {
   if (sent_.empty()) {
     for (const PostcopyBlock& block : blocks_) sent_.emplace_back(block.pages());
   }

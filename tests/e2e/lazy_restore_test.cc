@@ -1,6 +1,7 @@
 // A guest that runs before its memory is read.
 #include <fmt/format.h>
 #include <signal.h>
+#include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
@@ -125,6 +126,15 @@ TEST_P(LazyRestoreTest, WithoutFillingTheGuestIsServedForAsLongAsItLives) {
   EXPECT_NE(outcome.err.find(" 0 bytes filled"), std::string::npos) << outcome.err;
 }
 
+TEST_P(LazyRestoreTest, DetachedItReturnsOnceTheGuestRunsAndServesItOn) {
+  ASSERT_NO_FATAL_FAILURE(SaveGuest());
+  const Outcome outcome = Restore(*restored_, {"--lazy", "--fill-rate", "8M"});
+  ASSERT_TRUE(Succeeded(outcome));
+  EXPECT_NE(outcome.err.find("its memory comes behind it"), std::string::npos) << outcome.err;
+  EXPECT_EQ(outcome.err.find("all there"), std::string::npos) << outcome.err;
+  EXPECT_TRUE(GoesOn(*restored_));
+}
+
 TEST_P(LazyRestoreTest, PausedGuestStaysPaused) {
   ASSERT_NO_FATAL_FAILURE(SaveGuest({"--image-version", "3", "--paused"}));
   const auto restore = BeginAndAwaitStart({});
@@ -197,6 +207,59 @@ TEST_P(LazyRestoreTest, RamThatNobodyCanWatchIsRefusedOrRestoredEagerly) {
   const Outcome outcome = Restore(*restored_, {"--lazy=auto"});
   EXPECT_TRUE(Succeeded(outcome));
   EXPECT_NE(outcome.err.find("not lazily: RAM pc.ram is a file on a disk"), std::string::npos) << outcome.err;
+  EXPECT_TRUE(GoesOn(*restored_));
+}
+
+TEST_P(LazyRestoreTest, WhatTheGuestNeedsFirstIsNotedAndReadFirstTheNextTime) {
+  ASSERT_NO_FATAL_FAILURE(SaveGuest());
+  const auto demanded_after_start = [&](const std::vector<std::string>& options) {
+    restored_ = std::make_unique<Guest>(files_, "restored", shape_);
+    restored_->PrintToCopyOf(*saved_);
+    const auto restore = BeginAndAwaitStart(options);
+    EXPECT_TRUE(GoesOn(*restored_));
+    Quit(*restore);
+    std::filesystem::remove(restored_->log_path());
+  };
+  demanded_after_start({"--fill", "off", "--no-record"});
+  EXPECT_TRUE(InfoOf(ImagePath()).at("working_set").is_null());
+  demanded_after_start({"--fill", "off"});
+  const auto first = InfoOf(ImagePath()).at("working_set").at("bytes").get<std::uint64_t>();
+  EXPECT_GT(first, 0U);
+
+  demanded_after_start({});
+  EXPECT_GE(InfoOf(ImagePath()).at("working_set").at("bytes").get<std::uint64_t>(), first);
+  EXPECT_EQ(FilesBesideImage().size(), 2U);
+}
+
+TEST_P(LazyRestoreTest, WorkingSetThatIsDamagedIsToldAndNotUsed) {
+  ASSERT_NO_FATAL_FAILURE(SaveGuest());
+  WriteWholeFile(ImagePath() + ".ws", "not a working set at all, but long enough");
+  const auto restore = BeginAndAwaitStart({"--no-record"});
+  EXPECT_TRUE(GoesOn(*restored_));
+  EXPECT_NE(restore->err().find("the working set is not used"), std::string::npos) << restore->err();
+  EXPECT_TRUE(InfoOf(ImagePath()).at("working_set").contains("error"));
+}
+
+// A QEMU that may not watch its memory, as this host lets nobody without the capability. QEMU 8.1 and newer can be let
+// by a file, /dev/userfaultfd.
+TEST_P(LazyRestoreTest, WhereUserfaultfdIsForbiddenThatIsSaidOrItRestoresEagerly) {
+  std::string setting;
+  std::ifstream("/proc/sys/vm/unprivileged_userfaultfd") >> setting;
+  if (setting != "0") GTEST_SKIP() << "everybody may watch memory here";
+  if (GetParam() == WhichQemu::kNew) GTEST_SKIP() << "it asks /dev/userfaultfd, which its user may open";
+  if (::geteuid() != 0) GTEST_SKIP() << "only root has the capability, and can take it away";
+  ASSERT_NO_FATAL_FAILURE(SaveGuest());
+  const auto run = [this](const std::string& lazy) {
+    std::vector<std::string> command{VMRESTORE_PROGRAM, lazy,          "--detach",   ImagePath(),  "--", "setpriv",
+                                     "--bounding-set",  "-sys_ptrace", "--inh-caps", "-sys_ptrace"};
+    const std::vector<std::string> qemu = restored_->Command();
+    command.insert(command.end(), qemu.begin(), qemu.end());
+    return RunToEnd(command);
+  };
+  EXPECT_TRUE(Refused(run("--lazy"), 1, "vm.unprivileged_userfaultfd=1"));
+  const Outcome outcome = run("--lazy=auto");
+  EXPECT_TRUE(Succeeded(outcome));
+  EXPECT_NE(outcome.err.find("not lazily"), std::string::npos) << outcome.err;
   EXPECT_TRUE(GoesOn(*restored_));
 }
 
