@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <signal.h>
 #include <sys/prctl.h>
 #include <unistd.h>
 
@@ -47,6 +48,11 @@ void KeepMemoryToOurselves() {
   ::prctl(PR_SET_DUMPABLE, 0);
 }
 
+// Who ignores it, as our parent may, learns no status of his children, and their numbers go to others.
+void HeedChildren() {
+  ::signal(SIGCHLD, SIG_DFL);
+}
+
 std::optional<EngineKind> WantedEngine(const std::string& name) {
   if (name == "uring") return EngineKind::kUring;
   if (name == "sync") return EngineKind::kSync;
@@ -56,6 +62,7 @@ std::optional<EngineKind> WantedEngine(const std::string& name) {
 }  // namespace
 
 int RunProgram(const std::string& program, const std::function<int()>& body) {
+  HeedChildren();
   OpenClosedStandardStreams();
   KeepMemoryToOurselves();
   try {
