@@ -177,6 +177,7 @@ int Main(int argc, char** argv) {
   if (!ParseCommandLine(*app, argc, argv, options)) return 0;
   CheckOptions(*app, options);
   const Interrupt interrupt = Interrupt::FromSignals();
+  if (options.qmp || options.detach) HoldOffJobControl();  // else QEMU shares the terminal, and stops with us
   RestoreGuard guard;  // before the first thread
   const ProgressStyle style = ParseProgressStyle(options.progress);
   Progress progress;
