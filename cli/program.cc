@@ -7,6 +7,8 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
+#include <system_error>
 #include <thread>
 
 #include "io/channels.h"
@@ -127,18 +129,23 @@ void TellAssumedAlignment(const std::string& program, const Image& image, CacheU
                         program, image.path(), kPageBytes));
 }
 
+UntoldOutcome::UntoldOutcome(int error_number)
+    : Error(ErrorKind::kFailed, "cannot write the closing line to standard output",
+            error_number == ETIMEDOUT ? "nobody reads it" : std::generic_category().message(error_number),
+            "what it was to tell of is done all the same") {}
+
 void ReportOutcome(const Progress& progress, ProgressStyle style, const std::function<nlohmann::json()>& work) {
-  const auto close = [style](const char* outcome, nlohmann::json facts) {
-    if (style == ProgressStyle::kJson) PrintJsonLine({{outcome, std::move(facts)}});
-  };
+  const bool is_told = style == ProgressStyle::kJson;
   nlohmann::json totals;
   try {
     totals = work();
   } catch (const std::exception& error) {
-    close("failed", {{"error", error.what()}, {"done", progress.done().value()}, {"total", progress.total().value()}});
+    const nlohmann::json facts{
+        {"error", error.what()}, {"done", progress.done().value()}, {"total", progress.total().value()}};
+    if (is_told) PrintJsonLine({{"failed", facts}});
     throw;
   }
-  close("completed", std::move(totals));
+  if (is_told && !TryPrintJsonLine({{"completed", totals}})) throw UntoldOutcome(errno);
 }
 
 }  // namespace vmsave

@@ -178,18 +178,25 @@ int Main(int argc, char** argv) {
   CheckOptions(*app, options);
   const Interrupt interrupt = Interrupt::FromSignals();
   if (options.qmp || options.detach) HoldOffJobControl();  // else QEMU shares the terminal, and stops with us
-  RestoreGuard guard;  // before the first thread
+  RestoreGuard guard;                                      // before the first thread
   const ProgressStyle style = ParseProgressStyle(options.progress);
   Progress progress;
   std::optional<QemuProcess> process;
-  ReportOutcome(progress, style, [&] {
+  const auto restore = [&] {
     Program program(options, interrupt, guard, progress, process);
     const RestoreSummary summary = ShowProgress(progress, style, [&] { return program.Restore(); });
     if (guard.gone()) PrintLine(stderr, "vmrestore: warning: its guard process was ended by somebody");
     if (style != ProgressStyle::kJson) PrintLine(stderr, AsText(summary, program.GuestName()));
     return AsJson(summary, options);
-  });
-  return process && !options.detach ? process->WaitExit() : 0;
+  };
+  const auto wait_exit = [&] { return process && !options.detach ? process->WaitExit() : 0; };
+  try {
+    ReportOutcome(progress, style, restore);
+  } catch (const UntoldOutcome&) {
+    wait_exit();  // its guest runs
+    throw;
+  }
+  return wait_exit();
 }
 
 }  // namespace
