@@ -2,10 +2,13 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <signal.h>
 #include <sys/prctl.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
+#include <system_error>
 #include <thread>
 
 #include "io/channels.h"
@@ -47,6 +50,11 @@ void KeepMemoryToOurselves() {
   ::prctl(PR_SET_DUMPABLE, 0);
 }
 
+// Who ignores it, as our parent may, learns no status of his children, and their numbers go to others.
+void HeedChildren() {
+  ::signal(SIGCHLD, SIG_DFL);
+}
+
 std::optional<EngineKind> WantedEngine(const std::string& name) {
   if (name == "uring") return EngineKind::kUring;
   if (name == "sync") return EngineKind::kSync;
@@ -56,6 +64,7 @@ std::optional<EngineKind> WantedEngine(const std::string& name) {
 }  // namespace
 
 int RunProgram(const std::string& program, const std::function<int()>& body) {
+  HeedChildren();
   OpenClosedStandardStreams();
   KeepMemoryToOurselves();
   try {
@@ -120,18 +129,23 @@ void TellAssumedAlignment(const std::string& program, const Image& image, CacheU
                         program, image.path(), kPageBytes));
 }
 
+UntoldOutcome::UntoldOutcome(int error_number)
+    : Error(ErrorKind::kFailed, "cannot write the closing line to standard output",
+            error_number == ETIMEDOUT ? "nobody reads it" : std::generic_category().message(error_number),
+            "what it was to tell of is done all the same") {}
+
 void ReportOutcome(const Progress& progress, ProgressStyle style, const std::function<nlohmann::json()>& work) {
-  const auto close = [style](const char* outcome, nlohmann::json facts) {
-    if (style == ProgressStyle::kJson) PrintJsonLine({{outcome, std::move(facts)}});
-  };
+  const bool is_told = style == ProgressStyle::kJson;
   nlohmann::json totals;
   try {
     totals = work();
   } catch (const std::exception& error) {
-    close("failed", {{"error", error.what()}, {"done", progress.done().value()}, {"total", progress.total().value()}});
+    const nlohmann::json facts{
+        {"error", error.what()}, {"done", progress.done().value()}, {"total", progress.total().value()}};
+    if (is_told) PrintJsonLine({{"failed", facts}});
     throw;
   }
-  close("completed", std::move(totals));
+  if (is_told && !TryPrintJsonLine({{"completed", totals}})) throw UntoldOutcome(errno);
 }
 
 }  // namespace vmsave

@@ -43,8 +43,14 @@ Transfer ResolveTransfer(const std::string& program, const TransferOptions& opti
 // Image::OpenForPages does.
 void TellAssumedAlignment(const std::string& program, const Image& image, CacheUse cache);
 
+// The work was done, but its closing line could not be written.
+class UntoldOutcome : public Error {
+ public:
+  explicit UntoldOutcome(int error_number);
+};
+
 // Runs `work`; with kJson, prints exactly one closing line: {"completed": what `work` returned} or, where it throws,
-// {"failed": ...}.
+// {"failed": ...}. Throws UntoldOutcome where that of "completed" cannot be written.
 void ReportOutcome(const Progress& progress, ProgressStyle style, const std::function<nlohmann::json()>& work);
 
 // Returns what `work` returns, and shows its progress meanwhile.

@@ -19,16 +19,23 @@ enum class ProgressStyle { kOff, kBar, kJson };
 // "auto" (a bar where standard error is a terminal), "bar", "json", "off".
 ProgressStyle ParseProgressStyle(const std::string& name);
 
-// Write a line and pass over errors: what nobody reads any more must not end a program that has a guest in its hands.
-// What goes to people is made Printable().
+// How long a line waits for a reader who is slow. Where nobody reads, it is dropped.
+inline constexpr std::chrono::milliseconds kPatienceWithReader{1000};
+
+// Write a line and pass over errors: what nobody reads any more must neither end nor hold up a program that has a guest
+// in its hands. What goes to people is made Printable().
 void PrintLine(std::FILE* stream, const std::string& line);
 void PrintJsonLine(const nlohmann::json& object);  // on standard output
+
+// False, with errno set (ETIMEDOUT where nobody reads), where not all of it was written.
+bool TryPrintJsonLine(const nlohmann::json& object, std::chrono::milliseconds patience = kPatienceWithReader);
 
 // How wide the terminal is, as of now; 80 where that is not known.
 std::size_t TerminalColumns(int terminal);
 
 // Draws while it lives, on a thread of its own: the bar on standard error, JSON on standard output. The bar leaves
-// nothing on the screen; where that is no terminal, lines take its place.
+// nothing on the screen; where that is no terminal, lines take its place. Nobody who does not read holds it up for
+// longer than kPatienceWithReader in all.
 class ProgressDisplay {
  public:
   ProgressDisplay(const Progress& progress, ProgressStyle style);
@@ -41,6 +48,7 @@ class ProgressDisplay {
 
   void Run(const std::stop_token& stop);
   void Show();
+  bool Print(const PhaseProgress& now);
   PhaseProgress Look();
 
   const Progress& progress_;
@@ -50,6 +58,7 @@ class ProgressDisplay {
   std::string_view phase_;  // the one shown last; where it was when it was first seen
   ByteCount done_at_first_;
   Clock::time_point first_seen_;
+  std::chrono::milliseconds patience_ = kPatienceWithReader;
   std::mutex mutex_;
   std::condition_variable_any wake_;
   std::jthread thread_;

@@ -315,18 +315,26 @@ class Program {
 // `go_to_background`: for a guest that runs, and needs its image.
 int Restore(const Options& options, const std::function<void()>& go_to_background) {
   const Interrupt interrupt = Interrupt::FromSignals();
-  RestoreGuard guard;  // before the first thread
+  if (options.qmp || options.detach) HoldOffJobControl();  // else QEMU shares the terminal, and stops with us
+  RestoreGuard guard;                                      // before the first thread
   const ProgressStyle style = ParseProgressStyle(options.progress);
   Progress progress;
   std::optional<QemuProcess> process;
-  ReportOutcome(progress, style, [&] {
+  const auto restore = [&] {
     Program program(options, interrupt, guard, progress, process, go_to_background);
     const Report report = ShowProgress(progress, style, [&] { return program.Restore(); });
     if (guard.gone()) PrintLine(stderr, "vmrestore: warning: its guard process was ended by somebody");
     if (style != ProgressStyle::kJson) PrintLine(stderr, report.text);
     return report.json;
-  });
-  return process && !options.detach ? process->WaitExit() : 0;
+  };
+  const auto wait_exit = [&] { return process && !options.detach ? process->WaitExit() : 0; };
+  try {
+    ReportOutcome(progress, style, restore);
+  } catch (const UntoldOutcome&) {
+    wait_exit();  // its guest runs
+    throw;
+  }
+  return wait_exit();
 }
 
 // What fails there is told by the system's log.

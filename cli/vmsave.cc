@@ -294,6 +294,7 @@ int Main(int argc, char** argv) {
   if (!ParseOptions(*app, argc, argv)) return 0;
   CheckOptions(*app, options);
   const Interrupt interrupt = Interrupt::FromSignals();
+  HoldOffJobControl();
   SaveGuard guard;  // before the first thread
   const ProgressStyle style = ParseProgressStyle(options.progress);
   Progress progress;

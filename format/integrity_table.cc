@@ -76,13 +76,18 @@ std::vector<std::byte> EncodeIntegrityTable(const IntegrityTable& table) {
   return bytes;
 }
 
+void CheckTableHead(std::span<const std::byte, kTableHeadBytes> head, std::string_view file) {
+  ByteReader in(head, fmt::format("integrity table of {}", file));
+  CheckKind(in, file);
+}
+
 IntegrityTable DecodeIntegrityTable(std::span<const std::byte> bytes, std::string_view file) {
-  constexpr std::size_t kHashBytes = 8;
-  if (bytes.size() < kHashBytes) Refuse(file, "it ends early");
-  const std::span<const std::byte> hashed = bytes.first(bytes.size() - kHashBytes);
+  if (bytes.size() < kTableHashBytes) Refuse(file, "it ends early");
+  const std::span<const std::byte> hashed = bytes.first(bytes.size() - kTableHashBytes);
   ByteReader in(hashed, fmt::format("integrity table of {}", file));
   CheckKind(in, file);
-  if (Xxh3(hashed) != GetLittleEndian<std::uint64_t>(bytes.last(kHashBytes))) Refuse(file, "its own checksum is wrong");
+  if (Xxh3(hashed) != GetLittleEndian<std::uint64_t>(bytes.last(kTableHashBytes)))
+    Refuse(file, "its own checksum is wrong");
   IntegrityTable table;
   const auto ranges = in.TakeLittleEndian<std::uint32_t>();
   const auto blocks = in.TakeLittleEndian<std::uint32_t>();

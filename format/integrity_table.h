@@ -40,7 +40,15 @@ struct IntegrityTable {
   std::vector<HashedBlock> blocks;
 };
 
+// Magic, version, algorithm and chunk size, which a table begins with.
+inline constexpr std::size_t kTableHeadBytes = 20;
+inline constexpr std::size_t kTableHashBytes = 8;  // of the table's own hash, which it ends with
+
 std::vector<std::byte> EncodeIntegrityTable(const IntegrityTable& table);
+
+// Whether `head` is one that a table can begin with: a look at it before memory is taken for the rest. Throws
+// Error{kDamaged} naming `file`.
+void CheckTableHead(std::span<const std::byte, kTableHeadBytes> head, std::string_view file);
 
 // Checks magic, version, algorithm and chunk size, then the table's own hash, then every field. Throws Error{kDamaged}
 // naming `file`.

@@ -8,22 +8,40 @@
 
 #include <array>
 #include <cerrno>
+#include <span>
 
 namespace vmsave {
 namespace {
+
+// All of them are blocked, not ignored: who is started with none of them blocked then has what we were started with.
+constexpr std::array kStopping{SIGINT, SIGTERM, SIGHUP, SIGQUIT};
 
 // A reader of our output that went away, and a limit on file sizes: both come as errors of the calls as well, and must
 // not end a program that has a guest standing still.
 constexpr std::array kBecomeErrors{SIGPIPE, SIGXFSZ};
 
+constexpr std::array kJobControl{SIGTSTP, SIGTTIN, SIGTTOU};
+
+bool IsIgnored(int signal) {
+  struct sigaction now {};
+  return ::sigaction(signal, nullptr, &now) == 0 && now.sa_handler == SIG_IGN;
+}
+
+// But those that we were started to ignore: by nohup, or by a shell for what it starts in the background.
 sigset_t StoppingSignals() {
   sigset_t signals;
   sigemptyset(&signals);
-  sigaddset(&signals, SIGINT);
-  sigaddset(&signals, SIGTERM);
-  sigaddset(&signals, SIGHUP);
-  sigaddset(&signals, SIGQUIT);
+  for (const int signal : kStopping) {
+    if (!IsIgnored(signal)) sigaddset(&signals, signal);
+  }
   return signals;
+}
+
+void Change(int how, std::span<const int> signals) {
+  sigset_t set;
+  sigemptyset(&set);
+  for (const int signal : signals) sigaddset(&set, signal);
+  pthread_sigmask(how, &set, nullptr);
 }
 
 }  // namespace
@@ -37,7 +55,7 @@ Interrupt::Interrupt(FileDescriptor readable_when_requested) : fd_(std::move(rea
 Interrupt Interrupt::FromSignals() {
   const sigset_t signals = StoppingSignals();
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
-  for (const int signal : kBecomeErrors) ::signal(signal, SIG_IGN);
+  Change(SIG_BLOCK, kBecomeErrors);
   return Interrupt(FileDescriptor(::signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK), "signalfd"));
 }
 
@@ -67,10 +85,14 @@ bool Interrupt::WaitReadable(int fd, int timeout_ms) const {
   return ready > 0;
 }
 
+void HoldOffJobControl() {
+  Change(SIG_BLOCK, kJobControl);
+}
+
 void UnblockSignals() {
-  const sigset_t signals = StoppingSignals();
-  pthread_sigmask(SIG_UNBLOCK, &signals, nullptr);
-  for (const int signal : kBecomeErrors) ::signal(signal, SIG_DFL);
+  Change(SIG_UNBLOCK, kStopping);
+  Change(SIG_UNBLOCK, kBecomeErrors);
+  Change(SIG_UNBLOCK, kJobControl);
 }
 
 }  // namespace vmsave

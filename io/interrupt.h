@@ -15,8 +15,8 @@ class Interrupt {
   explicit Interrupt(FileDescriptor readable_when_requested);
 
   // Blocks SIGINT, SIGTERM, SIGHUP and SIGQUIT for the calling thread and all threads that it starts later, and turns
-  // them into a request; ignores SIGPIPE and SIGXFSZ, which come as errors of the calls too. Call before the first
-  // thread starts. A program started afterwards must get them back (see UnblockSignals).
+  // them into a request, but those that are ignored; blocks SIGPIPE and SIGXFSZ, which come as errors of the calls too.
+  // Call before the first thread starts. A program started afterwards must get them back (see UnblockSignals).
   static Interrupt FromSignals();
 
   bool requested() const;
@@ -37,7 +37,13 @@ class Interrupt {
   FileDescriptor fd_;
 };
 
-// Puts the signals that FromSignals changed back, for a child between fork and exec. Async-signal-safe.
+// From now on, for the calling thread and all threads that it starts later, a terminal stops this process no more: not
+// by Ctrl-Z (SIGTSTP), nor because it reads or writes there from the background (SIGTTIN, SIGTTOU). For work on a guest
+// that would stand still meanwhile. Call before the first thread starts.
+void HoldOffJobControl();
+
+// Puts the signals that FromSignals and HoldOffJobControl changed back, for a child between fork and exec.
+// Async-signal-safe.
 void UnblockSignals();
 
 }  // namespace vmsave

@@ -105,20 +105,38 @@ void MakePrivate(const FileDescriptor& file) {
   }
 }
 
-// Returns 0 or an errno value; EEXIST where `to` is taken.
-int RenameWithoutReplacing(int directory, const char* from, const char* to) {
-  if (::renameat2(directory, from, directory, to, RENAME_NOREPLACE) == 0) return 0;
-  if (errno != EINVAL && errno != ENOSYS) return errno;
-  // A file system without such a rename (NFS): link(2) replaces nothing either.
-  if (::linkat(directory, from, directory, to, 0) == 0) {
-    ::unlinkat(directory, from, 0);
+bool NameTheSameFile(int directory, const char* one, const char* other) {
+  struct stat a {};
+  struct stat b {};
+  return ::fstatat(directory, one, &a, AT_SYMLINK_NOFOLLOW) == 0 &&
+         ::fstatat(directory, other, &b, AT_SYMLINK_NOFOLLOW) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
+}
+
+// Returns 0 or an errno value; EEXIST where `to` is another file.
+int Link(int directory, const char* from, const char* to) {
+  if (::linkat(directory, from, directory, to, 0) == 0) return 0;
+  const int error_number = errno;
+  // NFS asks again where an answer is lost, and is told of the link that it made itself.
+  return error_number == EEXIST && NameTheSameFile(directory, from, to) ? 0 : error_number;
+}
+
+// Returns 0 or an errno value; EEXIST where `to` is taken. Empties `from` once nothing is called so any more.
+int RenameWithoutReplacing(int directory, std::string& from, const char* to) {
+  if (::renameat2(directory, from.c_str(), directory, to, RENAME_NOREPLACE) == 0) {
+    from.clear();
     return 0;
   }
-  if (errno == EEXIST) return EEXIST;
+  if (errno != EINVAL && errno != ENOSYS) return errno;
+  // A file system without such a rename (NFS): link(2) replaces nothing either.
+  const int error_number = Link(directory, from.c_str(), to);
+  if (error_number == 0 && ::unlinkat(directory, from.c_str(), 0) == 0) from.clear();
+  if (error_number == 0 || error_number == EEXIST) return error_number;
   // One without hard links as well (FAT): looking first leaves a gap, but there is nothing better.
   struct stat status {};
   if (::fstatat(directory, to, &status, AT_SYMLINK_NOFOLLOW) == 0) return EEXIST;
-  return ::renameat(directory, from, directory, to) == 0 ? 0 : errno;
+  if (::renameat(directory, from.c_str(), directory, to) != 0) return errno;
+  from.clear();
+  return 0;
 }
 
 }  // namespace
@@ -191,9 +209,11 @@ void NewFile::GiveTargetName() {
   const int directory = temporary_.directory.number();
   int error_number = 0;
   if (replace_ == Replace::kNo) {
-    error_number = RenameWithoutReplacing(directory, temporary_.name.c_str(), target_name_.c_str());
+    error_number = RenameWithoutReplacing(directory, temporary_.name, target_name_.c_str());
   } else if (::renameat(directory, temporary_.name.c_str(), directory, target_name_.c_str()) != 0) {
     error_number = errno;
+  } else {
+    temporary_.name.clear();
   }
   if (error_number == EEXIST && replace_ == Replace::kNo) {
     throw CannotCreate(path_, "it exists already, since a moment ago", "use --force to replace it");
@@ -201,7 +221,6 @@ void NewFile::GiveTargetName() {
   if (error_number != 0) {
     throw Error::FromErrno(fmt::format("cannot rename the finished file to {}", path_), error_number);
   }
-  temporary_.name.clear();
 }
 
 void NewFile::SyncDirectory() const {

@@ -20,14 +20,30 @@ namespace {
 
 using Reach = PrivateDirectory::Reach;
 
-std::vector<const char*> Places(Reach reach) {
-  if (reach == Reach::kAnyUser) return {"/tmp"};
-  return {std::getenv("XDG_RUNTIME_DIR"), std::getenv("TMPDIR"), "/tmp"};
+// Nobody else can rename what is made there, and put his own in its place.
+bool IsTrusted(const char* place) {
+  struct stat status {};
+  if (place == nullptr || place[0] != '/' || ::stat(place, &status) != 0) return false;
+  const bool is_of_others = status.st_uid != ::geteuid() && status.st_uid != 0;
+  const bool others_may_write = (status.st_mode & (S_IWGRP | S_IWOTH)) != 0;
+  return !is_of_others && (!others_may_write || (status.st_mode & S_ISVTX) != 0);
+}
+
+// The environment may be another user's (su, sudo -E).
+std::vector<std::string> Places(Reach reach) {
+  std::vector<std::string> places;
+  if (reach == Reach::kOwnUser) {
+    for (const char* variable : {"XDG_RUNTIME_DIR", "TMPDIR"}) {
+      const char* place = std::getenv(variable);
+      if (IsTrusted(place)) places.emplace_back(place);
+    }
+  }
+  places.emplace_back("/tmp");
+  return places;
 }
 
 std::string MakeDirectory(Reach reach, const PrivateDirectory::Announce& announce) {
-  for (const char* place : Places(reach)) {
-    if (place == nullptr || place[0] != '/') continue;
+  for (const std::string& place : Places(reach)) {
     std::string path = fmt::format("{}/vmsave-{}", place, RandomSuffix());
     if (path.size() + 1 + PrivateDirectory::kMaxNameBytes >= sizeof(sockaddr_un::sun_path)) continue;
     if (announce) announce(path);
@@ -36,7 +52,7 @@ std::string MakeDirectory(Reach reach, const PrivateDirectory::Announce& announc
   if (reach == Reach::kAnyUser) throw Error::FromErrno("cannot make a private directory in /tmp", errno);
   throw Error(ErrorKind::kFailed, "cannot make a private directory",
               "none can be made in $XDG_RUNTIME_DIR, $TMPDIR or /tmp, or their names are too long",
-              "set TMPDIR to a directory with a short name that you can write to");
+              "set TMPDIR to a directory of yours with a short name, that nobody else can write to");
 }
 
 // Not through a link that somebody has put in its place.

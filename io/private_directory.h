@@ -12,8 +12,9 @@
 namespace vmsave {
 
 // Mode 0700. Made under $XDG_RUNTIME_DIR, else $TMPDIR, else /tmp: the first that is an absolute path, can be written
-// to, and leaves names in it short enough for a unix socket. The destructor removes it with the files and sockets
-// directly in it; a directory that something made in it is left there. Not synchronised.
+// to, and leaves names in it short enough for a unix socket. One that the environment names is passed over where it is
+// neither root's nor the effective user's, or others can rename what is in it. The destructor removes it with the files
+// and sockets directly in it; a directory that something made in it is left there. Not synchronised.
 class PrivateDirectory {
  public:
   // Who is to reach it. The places of kOwnUser may lie where other users cannot come (as /run/user/0); kAnyUser is made

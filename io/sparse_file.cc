@@ -40,6 +40,12 @@ ByteCount CountData(const FileDescriptor& file, FileRange range, ByteCount enoug
   return found;
 }
 
+FileOffset EndOfData(const FileDescriptor& file, FileRange range) {
+  FileOffset end = range.begin;
+  while (const auto data = NextData(file, end, range.end)) end = data->end;
+  return end;
+}
+
 bool PunchHole(const FileDescriptor& file, FileRange range) {
   struct statfs file_system {};
   // hugetlbfs frees whole huge pages only.

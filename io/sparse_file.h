@@ -24,6 +24,9 @@ bool HoldsData(const FileDescriptor& file, FileRange range);
 // where the file system cannot tell.
 ByteCount CountData(const FileDescriptor& file, FileRange range, ByteCount enough);
 
+// Where the last stretch of data in the range ends, reckoned as by NextData; the range's begin where it has none.
+FileOffset EndOfData(const FileDescriptor& file, FileRange range);
+
 // Makes the range read as zeros and frees its storage. False where the file cannot do that (hugetlbfs, old file
 // systems). Throws Error{kFailed} for anything else.
 bool PunchHole(const FileDescriptor& file, FileRange range);

@@ -9,7 +9,6 @@
 
 #include "format/bytes.h"
 #include "io/direct_alignment.h"
-#include "io/sparse_file.h"
 #include "reader/decompressed_source.h"
 #include "reader/metadata_damage.h"
 
@@ -23,6 +22,13 @@ constexpr std::uint64_t kMaxExplainedBytes = 256 << 20;
 // bit of memory in whoever reads it, and more in whoever converts it. Guests that leave out most of their pages
 // (virtio-mem, free page hints) stay far below this.
 constexpr std::uint64_t kMaxRamPerDataByte = 1 << 20;
+
+// The zeros of device state may be holes, where a file was copied sparsely: so many are taken, and more where there is
+// as much more data.
+constexpr ByteCount kDeviceStateInHoles{64 << 20};
+constexpr std::uint64_t kMaxDeviceStatePerDataByte = 64;
+
+constexpr ByteCount kLongTable{16 << 20};
 
 struct FileExtent {
   FileOffset offset;
@@ -116,9 +122,22 @@ void Image::ReadIntegrityTable() {
   if (extension.integrity_length.value() > pages * 8 + kMaxTableBytesBesidesHashes) {
     Refuse("its integrity table is longer than its pages can need");
   }
+  if (extension.integrity_length > kLongTable) CheckLongTable(extension);
   std::vector<std::byte> table(extension.integrity_length.value());
   ReadAt(file_, table, extension.integrity_offset);
   integrity_ = DecodeIntegrityTable(table, path_);
+}
+
+// Before memory is taken for all of it: it may be a hole.
+void Image::CheckLongTable(const HeaderExtension& extension) const {
+  std::array<std::byte, kTableHeadBytes> head{};
+  std::array<std::byte, kTableHashBytes> hash{};
+  const ByteCount hashed = extension.integrity_length - ByteCount{kTableHashBytes};
+  ReadAt(file_, head, extension.integrity_offset);
+  CheckTableHead(head, path_);
+  ReadAt(file_, hash, extension.integrity_offset + hashed);
+  if (HashOf(file_, extension.integrity_offset, hashed) == GetLittleEndian<std::uint64_t>(hash)) return;
+  Refuse("the checksum of its integrity table is wrong");
 }
 
 void Image::ReadStream() {
@@ -130,14 +149,31 @@ void Image::ReadStream() {
   if (mapped != has_fixed_offsets()) Refuse("its header and its stream disagree about where its pages are");
   RefuseStreamWithoutRam();
   if (!mapped) return;
-  const FileOffset device_state_start = source.position();
-  device_state_ = ReadDeviceState(source);
-  // Version 3 says where its stream ends; behind another's, bytes may follow that are not QEMU's.
-  if (kind_ != ImageKind::kVersion3) device_state_.resize(FindStreamEnd(device_state_).value_or(device_state_.size()));
-  stream_end_ = device_state_start + ByteCount{device_state_.size()};
-  if (device_state_.empty()) Refuse("it is truncated: it has no device state");
+  ReadDevices(source.position());
   CheckPagesLieInFile();
   if (integrity_) CheckTableMatchesBlocks();
+}
+
+// Version 3 says where its stream ends; behind another's, bytes may follow that are not QEMU's, or a hole.
+void Image::ReadDevices(FileOffset begin) {
+  const bool end_is_told = kind_ == ImageKind::kVersion3;
+  if (!end_is_told) {
+    const FileOffset data_end = EndOfData(file_, {begin, stream_end_});
+    // A stream may end with zeros (EOF is one), which may lie in the hole.
+    stream_end_ = data_end == begin ? begin : std::min(stream_end_, data_end + kPageSize);
+  }
+  RefuseMoreHolesThanDevices({begin, stream_end_});
+  FileSource source(file_, begin, stream_end_);
+  device_state_ = ReadDeviceState(source);
+  if (!end_is_told) device_state_.resize(FindStreamEnd(device_state_).value_or(device_state_.size()));
+  stream_end_ = begin + ByteCount{device_state_.size()};
+  if (device_state_.empty()) Refuse("it is truncated: it has no device state");
+}
+
+void Image::RefuseMoreHolesThanDevices(FileRange rest) const {
+  if (rest.end <= rest.begin + kDeviceStateInHoles) return;
+  const ByteCount enough{(rest.end - rest.begin).value() / kMaxDeviceStatePerDataByte};
+  if (CountData(file_, rest, enough) < enough) Refuse("its device state is hardly more than a hole");
 }
 
 void Image::ReadCompressedHead() {

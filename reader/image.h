@@ -8,6 +8,7 @@
 #include "format/integrity_table.h"
 #include "format/stream_reader.h"
 #include "io/new_file.h"
+#include "io/sparse_file.h"
 #include "reader/image_head.h"
 
 namespace vmsave {
@@ -75,8 +76,11 @@ class Image {
   void ReadHead();
   void RequireBareStream() const;
   void ReadIntegrityTable();
+  void CheckLongTable(const HeaderExtension& extension) const;
   void ReadStream();
   void ReadCompressedHead();
+  void ReadDevices(FileOffset begin);
+  void RefuseMoreHolesThanDevices(FileRange rest) const;
   void RefuseStreamWithoutRam() const;
   ByteCount MostRam() const;  // that as much data can be of
   void CheckPagesLieInFile() const;

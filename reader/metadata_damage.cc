@@ -12,22 +12,24 @@ namespace {
 
 constexpr std::uint64_t kPieceBytes = 1 << 20;
 
-std::uint64_t HashOf(const HashedRange& range, const FileDescriptor& file) {
-  if (range.offset + range.length > FileOffset{FileLength(file).value()}) {
-    throw Error(ErrorKind::kDamaged, fmt::format("{} is damaged", file.name()),
-                "a range in its integrity table lies behind its end", "restore from another copy");
-  }
+void RequireInFile(const HashedRange& range, const FileDescriptor& file) {
+  if (range.offset + range.length <= FileOffset{FileLength(file).value()}) return;
+  throw Error(ErrorKind::kDamaged, fmt::format("{} is damaged", file.name()),
+              "a range in its integrity table lies behind its end", "restore from another copy");
+}
+
+}  // namespace
+
+std::uint64_t HashOf(const FileDescriptor& file, FileOffset offset, ByteCount length) {
   Xxh3Stream hash;
-  std::vector<std::byte> piece(std::min(range.length.value(), kPieceBytes));
-  for (std::uint64_t done = 0; done < range.length.value(); done += piece.size()) {
-    piece.resize(std::min(range.length.value() - done, kPieceBytes));
-    ReadAt(file, piece, range.offset + ByteCount{done});
+  std::vector<std::byte> piece(std::min(length.value(), kPieceBytes));
+  for (std::uint64_t done = 0; done < length.value(); done += piece.size()) {
+    piece.resize(std::min(length.value() - done, kPieceBytes));
+    ReadAt(file, piece, offset + ByteCount{done});
     hash.Update(piece);
   }
   return hash.Finish();
 }
-
-}  // namespace
 
 Damage FindHeaderDamage(const SaveHeader& header, std::span<const std::byte> before_stream) {
   if (FitsHeaderHash(before_stream, header)) return std::nullopt;
@@ -36,7 +38,8 @@ Damage FindHeaderDamage(const SaveHeader& header, std::span<const std::byte> bef
 
 Damage FindRangeDamage(const IntegrityTable& table, const FileDescriptor& file) {
   for (const HashedRange& range : table.ranges) {
-    if (HashOf(range, file) == range.hash) continue;
+    RequireInFile(range, file);
+    if (HashOf(file, range.offset, range.length) == range.hash) continue;
     return fmt::format("block list, page bitmap or device state (bytes {}-{} of the file): {}", range.offset.value(),
                        (range.offset + range.length).value() - 1, kWrongChecksum);
   }

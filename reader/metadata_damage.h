@@ -17,6 +17,9 @@ using Damage = std::optional<std::string>;
 // Why a checksum does not fit.
 inline constexpr std::string_view kWrongChecksum = "wrong checksum";
 
+// Of bytes of the file, read piece by piece.
+std::uint64_t HashOf(const FileDescriptor& file, FileOffset offset, ByteCount length);
+
 // Of the bytes [0, S) of the image with that header. Nothing where the header has no checksum.
 Damage FindHeaderDamage(const SaveHeader& header, std::span<const std::byte> before_stream);
 

@@ -103,6 +103,23 @@ TEST_P(SlowDiskTest, DoesNotKeepAnInterruptWaiting) {
   EXPECT_TRUE(GoesOn(*guest_));
 }
 
+// Where a name is given by a link and the removal of the other name.
+class NfsTest : public EndToEndTest, public testing::WithParamInterface<const char*> {
+ protected:
+  void SetUp() override {}  // no QEMU needed
+};
+INSTANTIATE_TEST_SUITE_P(Faults, NfsTest, testing::Values("lostlink", "badunlink"),
+                         [](const auto& shown) { return std::string(shown.param); });
+
+TEST_P(NfsTest, SavesAndLeavesNoOtherName) {
+  const std::vector<std::string> save{VMSAVE_PROGRAM, "--synthetic", "1M", "--image-version", "3", ImagePath()};
+
+  EXPECT_TRUE(Succeeded(RunToEnd(WithFault(GetParam(), 1, files_.path().string(), save))));
+
+  EXPECT_TRUE(Succeeded(RunToEnd({VMIMAGE_PROGRAM, "verify", ImagePath()})));
+  EXPECT_EQ(FilesBesideImage(), std::vector<std::string>{"vm1.sav"});
+}
+
 class ShortWritesTest : public FaultyDiskTest {};
 INSTANTIATE_TEST_SUITE_P(Faults, ShortWritesTest, testing::Values(Fault{"ShortWrites", "short", ""}),
                          [](const auto& shown) { return shown.param.name; });

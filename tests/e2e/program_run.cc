@@ -38,13 +38,14 @@ std::vector<char*> Pointers(std::vector<std::string>& words) {
 
 }  // namespace
 
-ProgramRun::ProgramRun(const std::vector<std::string>& command)
+ProgramRun::ProgramRun(const std::vector<std::string>& command, ProcessGroup group)
     : out_(MakeMemoryFile("stdout")), err_(MakeMemoryFile("stderr")) {
   std::vector<std::string> words = command;
   const std::vector<char*> arguments = Pointers(words);
   pid_ = ::fork();
   if (pid_ < 0) throw std::system_error(errno, std::generic_category(), "fork");
   if (pid_ > 0) return;
+  if (group == ProcessGroup::kOwn) ::setpgid(0, 0);
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);  // a test that is killed leaves nothing behind
   ::dup2(out_.number(), STDOUT_FILENO);
   ::dup2(err_.number(), STDERR_FILENO);

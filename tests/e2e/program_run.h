@@ -24,11 +24,14 @@ struct Outcome {
   std::string err;
 };
 
+// kOwn: as a shell starts a job at a terminal. The kernel stops no program whose group has no parent outside of it.
+enum class ProcessGroup { kShared, kOwn };
+
 // Starts at once. What the program prints is kept in memory, so that neither it nor a process it leaves behind ever
 // waits for a reader. The destructor kills the program, not what it has started.
 class ProgramRun {
  public:
-  explicit ProgramRun(const std::vector<std::string>& command);
+  explicit ProgramRun(const std::vector<std::string>& command, ProcessGroup group = ProcessGroup::kShared);
   ProgramRun(const ProgramRun&) = delete;
   ProgramRun& operator=(const ProgramRun&) = delete;
   ~ProgramRun();

@@ -8,6 +8,7 @@
 #include <sstream>
 
 #include "tests/e2e/end_to_end_test.h"
+#include "tests/e2e/full_pipe.h"
 
 namespace vmsave {
 namespace {
@@ -167,6 +168,61 @@ TEST_F(ProgressTest, InterruptedSaveSaysThatTheGuestRunsAgain) {
     return;
   }
   FAIL() << "no save took long enough to be caught in the middle";
+}
+
+// `command`, with what a shell makes of `redirection`.
+std::vector<std::string> Redirected(const std::string& redirection, const std::vector<std::string>& command) {
+  std::vector<std::string> whole{"sh", "-c", "exec \"$@\" " + redirection, "sh"};
+  whole.insert(whole.end(), command.begin(), command.end());
+  return whole;
+}
+
+TEST_F(ProgressTest, SaveEndsWhereNobodyReadsItsProgress) {
+  const FullPipe pipe(files_.Path("pipe"));
+  const std::vector<std::string> save =
+      VmsaveCommand(*saved_, {"--progress", "json", "--image-version", "3", "--after", "resume", ImagePath()});
+
+  EXPECT_TRUE(Refused(RunToEnd(Redirected("> " + pipe.path(), save)), 1,
+                      "vmsave: cannot write the closing line to standard output: nobody reads it (what it was to tell "
+                      "of is done all the same)"));
+
+  EXPECT_TRUE(Succeeded(RunToEnd({VMIMAGE_PROGRAM, "verify", ImagePath()})));
+  EXPECT_TRUE(GoesOn(*saved_));
+}
+
+TEST_F(ProgressTest, SaveWhoseLinesNobodyReadsIsDone) {
+  const FullPipe pipe(files_.Path("pipe"));
+  const std::vector<std::string> save = VmsaveCommand(*saved_, {"--progress", "bar", "--after", "resume", ImagePath()});
+
+  EXPECT_TRUE(Succeeded(RunToEnd(Redirected("2> " + pipe.path(), save))));
+
+  EXPECT_TRUE(GoesOn(*saved_));
+}
+
+TEST_F(ProgressTest, ClosingLineThatCannotBeWrittenIsAnError) {
+  const std::vector<std::vector<std::string>> commands{
+      {VMSAVE_PROGRAM, "--synthetic", "1M", "--progress", "json", ImagePath()},
+      {VMIMAGE_PROGRAM, "verify", "--progress", "json", ImagePath()}};
+  for (const std::vector<std::string>& command : commands) {
+    EXPECT_TRUE(Refused(RunToEnd(Redirected("> /dev/full", command)), 1, "No space left on device (what it was to"));
+  }
+  EXPECT_TRUE(Succeeded(RunToEnd({VMIMAGE_PROGRAM, "verify", ImagePath()})));
+}
+
+// The guest runs.
+TEST_F(ProgressTest, RestoreWhoseClosingLineCannotBeWrittenStaysWithItsQemu) {
+  Guest restored(files_, "restored", GuestShape{});
+  restored.PrintTo(*saved_);
+  ASSERT_TRUE(Succeeded(Save(*saved_)));
+  std::vector<std::string> command = VmrestoreCommand(restored, {"--progress", "json", ImagePath()});
+  command.insert(command.end(), {"-qmp", "unix:" + restored.qmp_path() + ",server=on,wait=off"});
+  ProgramRun restore(Redirected("> /dev/full", command));
+
+  EXPECT_TRUE(GoesOn(restored));
+  EXPECT_FALSE(restore.Ended());
+  restored.Connect()->Execute("quit");
+
+  EXPECT_TRUE(Refused(restore.Wait(), 1, "No space left on device"));
 }
 
 // What is written to a file stays there: no escape sequences, and nothing that is told twice.

@@ -124,6 +124,21 @@ TEST_P(RestoreProcessTest, PassesOnTerminationToQemu) {
   EXPECT_TRUE(restored_->Processes().empty());
 }
 
+// QEMU gets the terminal's hang-up as well, and may have been told to heed it.
+TEST_P(RestoreProcessTest, HangUpThatItWasStartedToIgnoreIsNotPassedOn) {
+  std::vector<std::string> command = StayingCommand();
+  command.insert(command.begin(), {"env", "--ignore-signal=HUP"});
+  ProgramRun restore(command);
+  WaitUntil("the restore", [&] { return restore.Ended() || restore.err().find("restored vm1") != std::string::npos; });
+
+  restore.Signal(SIGHUP);
+  EXPECT_TRUE(GoesOn(*restored_));
+  EXPECT_FALSE(restore.Ended());
+
+  restored_->Connect()->Execute("quit");
+  EXPECT_EQ(restore.Wait().status, 0);
+}
+
 // Ctrl-C reaches QEMU too, which shares the terminal; a signal to vmrestore alone says nothing to the guest.
 TEST_P(RestoreProcessTest, InterruptOfItselfAloneEndsNothing) {
   ProgramRun restore(StayingCommand());

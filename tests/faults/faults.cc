@@ -13,6 +13,8 @@
 //   eiosync  a sync fails
 //   eioclose a close fails, of a file that was written
 //   eioread  a read at an offset fails
+//   lostlink as on NFS, which has no renameat2(2): a link is made, but said to exist already
+//   badunlink the same, but a name cannot be removed
 // A process that the program forks is left in peace.
 #include <dlfcn.h>
 #include <errno.h>
@@ -83,6 +85,10 @@ int WriteFault() {
   return 0;
 }
 
+bool IsOnNfs() {
+  return (fault == "lostlink" || fault == "badunlink") && getpid() == program;
+}
+
 bool IsShortFromNowOn() {
   return fault == "short" && getpid() == program && ++calls >= at;
 }
@@ -115,6 +121,10 @@ int openat(int directory, const char* path, int flags, ...) {
 }
 
 int renameat2(int from_directory, const char* from, int to_directory, const char* to, unsigned flags) {
+  if (IsOnNfs()) {
+    errno = EINVAL;
+    return -1;
+  }
   RenameStep();
   const auto next = Next<int (*)(int, const char*, int, const char*, unsigned)>("renameat2");
   const int result = next(from_directory, from, to_directory, to, flags);
@@ -130,8 +140,21 @@ int renameat(int from_directory, const char* from, int to_directory, const char*
   return result;
 }
 
+int linkat(int from_directory, const char* from, int to_directory, const char* to, int flags) {
+  Step();
+  const auto next = Next<int (*)(int, const char*, int, const char*, int)>("linkat");
+  const int result = next(from_directory, from, to_directory, to, flags);
+  if (result != 0 || !IsNow("lostlink")) return result;
+  errno = EEXIST;
+  return -1;
+}
+
 int unlinkat(int directory, const char* path, int flags) {
   Step();
+  if (IsNow("badunlink")) {
+    errno = EIO;
+    return -1;
+  }
   return Next<int (*)(int, const char*, int)>("unlinkat")(directory, path, flags);
 }
 

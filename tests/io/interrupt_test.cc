@@ -80,6 +80,60 @@ TEST(InterruptTest, SignalsBecomeARequest) {
   }
 }
 
+TEST(InterruptTest, SignalThatWasIgnoredStaysSo) {
+  for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGQUIT}) {
+    const std::string said = InChild([signal]() -> std::string {
+      ::signal(signal, SIG_IGN);
+      const Interrupt interrupt = Interrupt::FromSignals();
+      ::raise(signal);
+      interrupt.Check();
+      return "not requested";
+    });
+    EXPECT_EQ(said, "not requested") << signal;
+  }
+}
+
+// Whatever a program that is started then may think of them, it is what the shell wanted.
+TEST(InterruptTest, LeavesWhatIsDoneWithSignalsAsItWas) {
+  for (const int signal : {SIGINT, SIGHUP, SIGPIPE, SIGXFSZ, SIGTSTP, SIGTTIN, SIGTTOU}) {
+    for (const auto handler : {SIG_DFL, SIG_IGN}) {
+      const std::string said = InChild([signal, handler]() -> std::string {
+        ::signal(signal, handler);
+        const Interrupt interrupt = Interrupt::FromSignals();
+        HoldOffJobControl();
+        UnblockSignals();
+        sigset_t blocked;
+        pthread_sigmask(SIG_SETMASK, nullptr, &blocked);
+        if (sigismember(&blocked, signal) != 0) return "blocked";
+        struct sigaction now {};
+        ::sigaction(signal, nullptr, &now);
+        return now.sa_handler == handler ? "as it was" : "changed";
+      });
+      EXPECT_EQ(said, "as it was") << signal;
+    }
+  }
+}
+
+TEST(InterruptTest, PipeThatNobodyReadsAndALimitOnFilesAreErrors) {
+  const std::string said = InChild([]() -> std::string {
+    const Interrupt interrupt = Interrupt::FromSignals();
+    ::raise(SIGPIPE);
+    ::raise(SIGXFSZ);
+    interrupt.Check();
+    return "lives on";
+  });
+  EXPECT_EQ(said, "lives on");
+}
+
+TEST(InterruptTest, JobControlThatIsHeldOffStopsNothing) {
+  const std::string said = InChild([]() -> std::string {
+    HoldOffJobControl();
+    for (const int signal : {SIGTSTP, SIGTTIN, SIGTTOU}) ::raise(signal);
+    return "goes on";
+  });
+  EXPECT_EQ(said, "goes on");
+}
+
 TEST(InterruptTest, UnblockedSignalsKillAgain) {
   const std::string said = InChild([]() -> std::string {
     const Interrupt interrupt = Interrupt::FromSignals();

@@ -11,6 +11,7 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <map>
 #include <optional>
 #include <string>
 
@@ -67,6 +68,26 @@ TEST_F(PrivateDirectoryTest, LetsOnlyItsOwnerIn) {
   const PrivateDirectory directory;
   EXPECT_EQ(StatusOf(directory.path()).st_mode, S_IFDIR | 0700U);
   EXPECT_EQ(StatusOf(directory.path()).st_uid, ::geteuid());
+}
+
+// As root finds it in the environment that su or sudo -E leaves him.
+TEST_F(PrivateDirectoryTest, IsNotMadeInAnotherUsersDirectory) {
+  if (::geteuid() != 0) GTEST_SKIP() << "only root can give a directory away";
+  constexpr uid_t kAnother = 12345;
+  const ScratchDirectory temporary;
+  const Setting second("TMPDIR", temporary.path().native());
+  ASSERT_EQ(::chown(place_.path().c_str(), kAnother, kAnother), 0);
+  EXPECT_EQ(fs::path(PrivateDirectory().path()).parent_path(), temporary.path());
+  ASSERT_EQ(::chown(temporary.path().c_str(), kAnother, kAnother), 0);
+  EXPECT_EQ(fs::path(PrivateDirectory().path()).parent_path(), "/tmp");
+}
+
+TEST_F(PrivateDirectoryTest, IsMadeWhereOthersCanWriteOnlyIfTheyCannotRenameIt) {
+  for (const auto& [mode, is_taken] :
+       std::map<mode_t, bool>{{0777, false}, {0770, false}, {01777, true}, {0755, true}}) {
+    ASSERT_EQ(::chmod(place_.path().c_str(), mode), 0);
+    EXPECT_EQ(fs::path(PrivateDirectory().path()).parent_path() == place_.path(), is_taken) << std::oct << mode;
+  }
 }
 
 TEST_F(PrivateDirectoryTest, GoesWithTheFilesAndSocketsInIt) {

@@ -1,5 +1,6 @@
 // Small files that claim to be large: refused before anything is made as large as they say.
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <array>
@@ -8,11 +9,18 @@
 #include "format/qemu_stream.h"
 #include "format/save_header.h"
 #include "tests/format/golden.h"
+#include "tests/io/child_process.h"
 #include "tests/reader/image_copies.h"
 #include "tests/scratch_directory.h"
 
 namespace vmsave {
 namespace {
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+constexpr bool kSanitized = true;
+#else
+constexpr bool kSanitized = false;
+#endif
 
 class ImageLimitsTest : public testing::Test {
  protected:
@@ -105,6 +113,27 @@ TEST_F(ImageLimitsTest, RefusesATableOfMoreRamThanItsDataCanStandFor) {
         Image(WriteWithHole(Version3({0, 0, end, end, ByteCount{std::uint64_t{1} << 30}, 0}, stream)));
       },
       "integrity table is longer than its pages can need");
+}
+
+// Its bytes may be anything, as long as there are so many that a long table is believed.
+TEST_F(ImageLimitsTest, RefusesALongTableThatIsAHole) {
+  const FileOffset end{std::uint64_t{1} << 42};
+  const ByteCount length{std::uint64_t{1} << 30};
+  const Bytes stream = Join({MappedStreamOf(kMuchRam, FileOffset{golden::kStreamStart}), Bytes(1 << 20)});
+  const std::string image = WriteWithHole(Version3({0, 0, end, end, length, 0}, stream));
+  if (kSanitized) GTEST_SKIP() << "a sanitizer takes more memory for itself";
+  const auto why_refused = [&] {
+    return InChild([&] {
+      const rlimit limit{length.value() / 2, length.value() / 2};
+      ::setrlimit(RLIMIT_DATA, &limit);
+      return Image(image).path();
+    });
+  };
+
+  EXPECT_NE(why_refused().find("there is none at its place"), std::string::npos) << why_refused();
+  const Bytes table = EncodeIntegrityTable({});
+  Overwrite(image, end, std::span(table).first(kTableHeadBytes));
+  EXPECT_NE(why_refused().find("the checksum of its integrity table is wrong"), std::string::npos) << why_refused();
 }
 
 // As with virtio-mem, which leaves out what is not plugged.

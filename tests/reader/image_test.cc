@@ -118,6 +118,34 @@ TEST_F(ImageTest, IgnoresBytesBehindTheStreamOfALibvirtSparseImage) {
   EXPECT_TRUE(std::ranges::equal(image.device_state(), guest_.image().device_state));
 }
 
+// Every byte of it would be taken into memory, and hashed and written where the image is converted.
+TEST_F(ImageTest, IgnoresAHoleBehindTheStreamOfALibvirtSparseImage) {
+  Write(Copy::kLibvirtSparse);
+  const std::uint64_t length = Image(path_).file_length().value();
+  Truncate(path_, std::uint64_t{1} << 42);  // far more than device state may be
+  const Image image(path_);
+  EXPECT_EQ(image.stream_end(), FileOffset{length});
+  EXPECT_TRUE(std::ranges::equal(image.device_state(), guest_.image().device_state));
+}
+
+TEST_F(ImageTest, RefusesDeviceStateThatIsHardlyMoreThanAHole) {
+  Write(Copy::kLibvirtSparse);
+  const std::uint64_t length = Image(path_).file_length().value();
+  Overwrite(path_, FileOffset{length + (std::uint64_t{400} << 20)}, ToBytes("far behind the stream"));
+  ExpectRefused("hardly more than a hole");
+}
+
+TEST_F(ImageTest, TakesDeviceStateWhoseZerosAreHoles) {
+  constexpr std::uint64_t kZeros = 3 << 20;
+  const Bytes devices = Join({Bytes(kZeros), guest_.image().device_state});
+  guest_.image().device_state = devices;
+  Write(Copy::kLibvirtSparse);
+  const std::uint64_t begin = Image(path_).stream_end().value() - devices.size();
+  ASSERT_TRUE(PunchHole(OpenFile(path_, O_RDWR),
+                        {FileOffset{RoundUp(begin, kPageBytes)}, FileOffset{RoundDown(begin + kZeros, kPageBytes)}}));
+  EXPECT_TRUE(std::ranges::equal(Image(path_).device_state(), devices));
+}
+
 TEST_F(ImageTest, NeedsARegularFile) {
   EXPECT_THROW(Image(directory_.Path("missing")), Error);
   EXPECT_THROW(Image(directory_.path().string()), Error);
