@@ -51,8 +51,10 @@ class LazyRestore {
     const QmpClient::Uninterrupted uninterrupted(qmp_);
     events_.on_begun();
     ReturnPathDecoder decoder(blocks_);
-    Serving serving(qmp_, image_, blocks_, options_.serve, {.early = options_.early}, channel.socket(), decoder);
+    Serving serving(qmp_, image_, blocks_, options_.serve, {.early = options_.early, .has_devices = false},
+                    channel.socket(), decoder);
     AwaitDevices(serving);
+    serving.LetEnd();
     LetRunOrNot();
     summary_.outcome = serving.WaitForEnd(progress_, interrupt_, events_.on_interrupt);
     summary_.demanded_first = serving.DemandedFirst();

@@ -37,6 +37,9 @@ class Serving {
   // Ends the serving wherever it is. A guest that has not all of its memory stands still as soon as it needs more.
   ~Serving();
 
+  // QEMU has its devices: as PageServer::LetEnd.
+  void LetEnd() { server_.LetEnd(); }
+
   // Throws what has ended the serving, if something has.
   void CheckGoesOn();
 

@@ -73,6 +73,7 @@ PageServer::PageServer(const Image& image, const std::vector<PostcopyBlock>& blo
       decoder_(decoder),
       stop_(stop),
       desk_(image, blocks, options.fill, FillBuffers(options), std::move(start.received), std::move(start.early)) {
+  if (start.has_devices) desk_.LetEnd();
   for (const PageRequest& request : start.requests) desk_.Ask(request);
 }
 

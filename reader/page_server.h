@@ -25,6 +25,9 @@ struct ServeStart {
   std::vector<PageBitmap> received{};  // of each block, or empty
   std::vector<PageRequest> requests{};
   std::deque<WorkChunk> early{};  // to be read first before anybody asks
+  // Whether QEMU has its devices, so that the stream may end; else PageServer::LetEnd tells. QEMU takes no page behind
+  // the end, but its devices wait for those that they touch while they are loaded, zero ones too.
+  bool has_devices = true;
 };
 
 // Run is one thread's, everything else may be called from any. Keeps references.
@@ -40,6 +43,9 @@ class PageServer {
   // Returns also after `stop`. Throws Error{kFailed}: QEMU closes the connection, refuses a page, asks for what is not
   // there; the image cannot be read. What is in pages with a wrong checksum is not sent; all else goes on then.
   void Run();
+
+  // QEMU has its devices.
+  void LetEnd() { desk_.LetEnd(); }
 
   ServingFigures figures() const { return desk_.figures(); }
   std::vector<WorkChunk> DemandedFirst() const { return desk_.DemandedFirst(); }

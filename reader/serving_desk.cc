@@ -212,10 +212,9 @@ std::optional<PagesToSend> ServingDesk::NextToSend() {
   std::unique_lock lock(mutex_);
   while (true) {
     NoteLastIsSent();
-    something_to_send_.wait(lock, [&] {
-      return closed_ || pages_left_ == 0 || !zeros_.empty() || !demanded_.empty() || fill_now_ || !filled_.empty();
-    });
-    if (closed_ || pages_left_ == 0) {
+    something_to_send_.wait(
+        lock, [&] { return IsAtEnd() || !zeros_.empty() || !demanded_.empty() || fill_now_ || !filled_.empty(); });
+    if (IsAtEnd()) {
       fill_may_begin_.notify_all();
       return std::nullopt;
     }
@@ -304,6 +303,12 @@ ServingFigures ServingDesk::figures() const {
 std::vector<WorkChunk> ServingDesk::DemandedFirst() const {
   const std::lock_guard lock(mutex_);
   return demanded_first_;
+}
+
+void ServingDesk::LetEnd() {
+  const std::lock_guard lock(mutex_);
+  may_end_ = true;
+  something_to_send_.notify_all();
 }
 
 bool ServingDesk::AllSent() const {

@@ -75,8 +75,11 @@ class ServingDesk {
   void DropFilled(ReadPages read);
 
   // What to send next, once there is something; what the guest waits for goes first. No page comes twice. What came
-  // before has been sent. Nothing where all present pages have been, or the desk is closed.
+  // before has been sent. Nothing where all present pages have been and it may end, or the desk is closed.
   std::optional<PagesToSend> NextToSend();
+
+  // Until then zero pages are sent that are asked for, also once all present ones have been.
+  void LetEnd();
 
   bool AllSent() const;
   ServingFigures figures() const;
@@ -89,6 +92,8 @@ class ServingDesk {
   bool closed() const;
 
  private:
+  bool IsAtEnd() const { return closed_ || (may_end_ && pages_left_ == 0); }
+
   struct Wanted {
     std::uint64_t host_page;
     Clock::time_point since;
@@ -121,6 +126,7 @@ class ServingDesk {
   std::condition_variable fill_may_begin_;
   std::condition_variable something_to_send_;
   bool closed_ = false;
+  bool may_end_ = false;
 
   std::vector<PageBitmap> sent_;                      // or claimed for it
   std::uint64_t pages_left_ = 0;                      // present and not claimed

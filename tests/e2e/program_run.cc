@@ -44,8 +44,9 @@ ProgramRun::ProgramRun(const std::vector<std::string>& command, ProcessGroup gro
   const std::vector<char*> arguments = Pointers(words);
   pid_ = ::fork();
   if (pid_ < 0) throw std::system_error(errno, std::generic_category(), "fork");
+  // In both processes: whoever of them goes on first finds it done.
+  if (group == ProcessGroup::kOwn) ::setpgid(pid_, pid_);
   if (pid_ > 0) return;
-  if (group == ProcessGroup::kOwn) ::setpgid(0, 0);
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);  // a test that is killed leaves nothing behind
   ::dup2(out_.number(), STDOUT_FILENO);
   ::dup2(err_.number(), STDERR_FILENO);

@@ -249,6 +249,27 @@ TEST_F(PageServerTest, AfterARecoveryOnlyTheRestIsSent) {
   EXPECT_EQ(qemu_.order.front(), PageKey(blocks_[0].name, page));
 }
 
+// Seen on QEMU 10: its main thread, which loads the devices, waited for a zero page behind the stream's end.
+TEST_F(PageServerTest, DoesNotEndBeforeQemuHasItsDevices) {
+  Start({}, {.has_devices = false});
+  for (std::size_t i = 0; i < blocks_.size(); ++i) {
+    for (std::uint64_t page = 0; page < blocks_[i].pages(); ++page) {
+      if (guest_.IsPresent(i, page)) qemu_.AwaitPage(blocks_[i].name, page);
+    }
+  }
+  const std::uint64_t zero = FirstPage(0, false);
+  qemu_.Ask(blocks_[0].name, zero);
+  qemu_.AwaitPage(blocks_[0].name, zero);
+  EXPECT_FALSE(qemu_.ended);
+
+  server_->LetEnd();
+
+  qemu_.AwaitEnd();
+  qemu_.SayDone();
+  EXPECT_EQ(End(), "");
+  ExpectAllPagesOnce();
+}
+
 TEST_F(PageServerTest, DamagedChunkIsNeverSentAndTheRestIs) {
   const std::uint64_t page = FirstPage(0, true);
   const FlippedBit damage(path_,
