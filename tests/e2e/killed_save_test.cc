@@ -1,16 +1,13 @@
 // vmsave is killed: its guard leaves all or nothing, and the guest goes on.
-#include <fcntl.h>
 #include <fmt/format.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
-#include <cerrno>
 #include <filesystem>
 #include <ostream>
 
 #include "qemu/guest_facts.h"
 #include "tests/e2e/end_to_end_test.h"
 #include "tests/e2e/faults.h"
+#include "tests/e2e/full_pipe.h"
 #include "tests/e2e/ways_to_save.h"
 
 namespace vmsave {
@@ -235,24 +232,6 @@ TEST_P(OneWayKilledTest, SaveWhoseGuardIsKilledGoesOnAndSaysSo) {
   EXPECT_TRUE(TakeImage());
   ExpectGuestAsBefore();
 }
-
-// A pipe with no room left, that this process could read but does not.
-class FullPipe {
- public:
-  explicit FullPipe(const std::string& path) : path_(path) {
-    if (::mkfifo(path.c_str(), 0600) != 0) throw Error::FromErrno("cannot make a pipe", errno);
-    pipe_ = OpenFile(path, O_RDWR | O_NONBLOCK);
-    const std::string page(4096, 'x');
-    while (::write(pipe_.number(), page.data(), page.size()) > 0) {
-    }
-  }
-
-  const std::string& path() const { return path_; }
-
- private:
-  std::string path_;
-  FileDescriptor pipe_;
-};
 
 TEST_P(OneWayKilledTest, IsUndoneWhereNobodyCanBeTold) {
   const FullPipe pipe(files_.Path("pipe"));
