@@ -41,6 +41,14 @@ Outcome WaitForGuardToo(ProgramRun& run, const std::string& argument) {
   return outcome;
 }
 
+bool IsStopped(const ProgramRun& run) {
+  std::ifstream file("/proc/" + std::to_string(run.pid()) + "/stat");
+  std::string status;
+  std::getline(file, status);
+  const std::size_t name_end = status.rfind(')');
+  return name_end != std::string::npos && status.substr(name_end, 3) == ") T";
+}
+
 unsigned FaultStride(unsigned usual) {
   const char* text = std::getenv("VMSAVE_FAULT_STRIDE");
   const long stride = text == nullptr ? 0 : std::strtol(text, nullptr, 10);

@@ -29,10 +29,13 @@ inline std::vector<std::string> WithFault(const std::string& what, unsigned numb
   return whole;
 }
 
-// Waits until no process is left that was started with `argument`, one of the command's: the program, and the guard that
-// outlives it and has its say too.
+// Waits until no process is left that was started with `argument`, one of the command's: the program, and the guard
+// that outlives it and has its say too.
 Outcome WaitForGuardToo(ProgramRun& run, const std::string& argument);
 Outcome RunToEndOfGuard(const std::vector<std::string>& command, const std::string& argument);
+
+// Whether it stands still by a signal, as those of a fault or of job control.
+bool IsStopped(const ProgramRun& run);
 
 // How far the tests go that try fault after fault, at every stride-th step: VMSAVE_FAULT_STRIDE, else `usual`.
 unsigned FaultStride(unsigned usual);

@@ -4,7 +4,6 @@
 #include <string.h>
 
 #include <filesystem>
-#include <fstream>
 #include <map>
 
 #include "tests/e2e/end_to_end_test.h"
@@ -17,14 +16,6 @@ std::vector<std::string> Ignoring(const std::string& signal, const std::vector<s
   std::vector<std::string> whole{"env", "--ignore-signal=" + signal};
   whole.insert(whole.end(), command.begin(), command.end());
   return whole;
-}
-
-bool IsStopped(pid_t process) {
-  std::ifstream file("/proc/" + std::to_string(process) + "/stat");
-  std::string status;
-  std::getline(file, status);
-  const std::size_t name_end = status.rfind(')');
-  return name_end != std::string::npos && status.substr(name_end, 3) == ") T";
 }
 
 class ImageProgramsTest : public testing::Test {
@@ -115,13 +106,13 @@ INSTANTIATE_TEST_SUITE_P(Signals, JobControlTest, testing::Values(SIGTSTP, SIGTT
 TEST_P(JobControlTest, DoesNotStopASave) {
   ProgramRun other({"sleep", "1000"}, ProcessGroup::kOwn);
   other.Signal(GetParam());
-  WaitUntil("a program that stops", [&] { return IsStopped(other.pid()); });  // as it does in this group
+  WaitUntil("a program that stops", [&] { return IsStopped(other); });  // as it does in this group
   ProgramRun save(SlowSave(), ProcessGroup::kOwn);
   WaitForTheMiddle(save);
 
   save.Signal(GetParam());
 
-  WaitUntil("the save", [&] { return save.Ended() || IsStopped(save.pid()); });
+  WaitUntil("the save", [&] { return save.Ended() || IsStopped(save); });
   ASSERT_TRUE(save.Ended());
   ExpectSavedAndRunning(save.Wait());
 }
@@ -136,7 +127,7 @@ class JobControlOfRestoreTest : public ImageProgramsTest {
 TEST_F(JobControlOfRestoreTest, DoesNotStopARestoreIntoAnotherSession) {
   ProgramRun restore(RestoreInto(script_, {"--detach"}), ProcessGroup::kOwn);
 
-  WaitUntil("the restore", [&] { return restore.Ended() || IsStopped(restore.pid()); });
+  WaitUntil("the restore", [&] { return restore.Ended() || IsStopped(restore); });
 
   ASSERT_TRUE(restore.Ended());
   EXPECT_TRUE(Refused(restore.Wait(), 1, "it ended with status 3"));
@@ -147,7 +138,7 @@ TEST_F(JobControlOfRestoreTest, DoesNotStopARestoreIntoAnotherSession) {
 TEST_F(JobControlOfRestoreTest, StopsARestoreTogetherWithItsQemu) {
   ProgramRun restore(RestoreInto(script_), ProcessGroup::kOwn);
 
-  WaitUntil("the stop", [&] { return restore.Ended() || IsStopped(restore.pid()); });
+  WaitUntil("the stop", [&] { return restore.Ended() || IsStopped(restore); });
   ASSERT_FALSE(restore.Ended());
   restore.Signal(SIGCONT);
 

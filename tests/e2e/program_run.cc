@@ -36,6 +36,13 @@ std::vector<char*> Pointers(std::vector<std::string>& words) {
   return pointers;
 }
 
+// As a shell at a terminal starts it: who runs the tests in the background has them ignore some.
+void HeedAllSignals() {
+  for (const int signal : {SIGHUP, SIGINT, SIGQUIT, SIGPIPE, SIGTERM, SIGTSTP, SIGTTIN, SIGTTOU}) {
+    ::signal(signal, SIG_DFL);
+  }
+}
+
 }  // namespace
 
 ProgramRun::ProgramRun(const std::vector<std::string>& command, ProcessGroup group)
@@ -47,6 +54,7 @@ ProgramRun::ProgramRun(const std::vector<std::string>& command, ProcessGroup gro
   // In both processes: whoever of them goes on first finds it done.
   if (group == ProcessGroup::kOwn) ::setpgid(pid_, pid_);
   if (pid_ > 0) return;
+  HeedAllSignals();
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);  // a test that is killed leaves nothing behind
   ::dup2(out_.number(), STDOUT_FILENO);
   ::dup2(err_.number(), STDERR_FILENO);

@@ -8,7 +8,6 @@
 
 #include <algorithm>
 #include <filesystem>
-#include <fstream>
 
 #include "tests/e2e/end_to_end_test.h"
 #include "tests/e2e/faults.h"
@@ -182,12 +181,6 @@ TEST_F(RefusedTargetTest, TooLittleFreeSpaceIsSeenBeforeTheGuestIsStopped) {
   ExpectUntouched();
 }
 
-bool IsStopped(pid_t process) {
-  std::string facts;
-  std::getline(std::ifstream(fmt::format("/proc/{}/stat", process)), facts);
-  return facts.find(") T ") != std::string::npos;
-}
-
 // Of two that both found nothing there.
 TEST_F(RefusedTargetTest, FirstOfTwoSavesUnderOneNameHasIt) {
   const ScratchDirectory sockets{std::filesystem::temp_directory_path()};  // names of sockets are short
@@ -195,7 +188,7 @@ TEST_F(RefusedTargetTest, FirstOfTwoSavesUnderOneNameHasIt) {
   other.Boot();
   ProgramRun later(
       WithFault("stoprename", 1, sockets.path(), VmsaveCommand(*guest_, {"--after", "resume", ImagePath()})));
-  WaitUntil("the later save's last step", [&] { return IsStopped(later.pid()); });
+  WaitUntil("the later save's last step", [&] { return IsStopped(later); });
 
   const Outcome first = RunToEnd(VmsaveCommand(other, {ImagePath()}));
   const std::string image = ReadWholeFile(ImagePath());

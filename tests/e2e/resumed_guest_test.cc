@@ -1,6 +1,5 @@
 // Somebody else resumes a guest while it is saved, or pauses it.
 #include <filesystem>
-#include <fstream>
 #include <nlohmann/json.hpp>
 #include <set>
 #include <sstream>
@@ -35,17 +34,9 @@ class ResumedGuestTest : public EndToEndTest, public testing::WithParamInterface
 
   // Resumes the guest as soon as `save` has stopped at its fault.
   void ResumeMeanwhile(const ProgramRun& save) const {
-    WaitUntil("the stop of vmsave", [&] { return StateOf(save.pid()) == 'T'; });
+    WaitUntil("the stop of vmsave", [&] { return IsStopped(save); });
     second_->Execute("cont");
     save.Signal(SIGCONT);
-  }
-
-  static char StateOf(pid_t process) {
-    std::ifstream file("/proc/" + std::to_string(process) + "/stat");
-    std::string line;
-    std::getline(file, line);
-    const std::size_t end_of_name = line.rfind(") ");
-    return end_of_name == std::string::npos ? '?' : line[end_of_name + 2];
   }
 
   const Interrupt never_;
