@@ -10,12 +10,15 @@
 #include "cli/text.h"
 #include "io/background.h"
 #include "io/guard_process.h"
+#include "qemu/abandoned_serving.h"
 #include "qemu/guest_facts.h"
+#include "qemu/image_mark.h"
 #include "qemu/lazy_recovery.h"
 #include "qemu/qemu_process.h"
 #include "qemu/restore.h"
 #include "qemu/restore_checks.h"
 #include "qemu/restore_guard.h"
+#include "reader/image_identity.h"
 #include "reader/verify.h"
 #include "reader/working_set_file.h"
 
@@ -149,16 +152,22 @@ void VerifyFirst(const Image& image, const Options& options, const ReadOptions& 
   if (options.verify == "full") VerifyAll(image, read, progress, interrupt);
 }
 
-ServingRecord MakeServingRecord(const Options& options, const RestoreWish& wish, bool run) {
+ServingRecord MakeServingRecord(const Options& options, const RestoreWish& wish, const Image& image,
+                                const LazyBegin& begin, const QmpClient& qmp) {
   const ServeOptions serve = MakeServeOptions(options, wish);
+  std::vector<std::uint64_t> host_pages;
+  for (const PostcopyBlock& block : begin.blocks) host_pages.push_back(block.host_page.value());
   return {std::filesystem::absolute(options.image).string(),
-          run,
+          begin.run,
           serve.read.channels,
           serve.read.engine == EngineKind::kUring,
           serve.read.cache == CacheUse::kBypass,
           serve.checks == PageChecks::kOn,
           serve.fill.on,
-          serve.fill.rate.value_or(ByteCount{0}).value()};
+          serve.fill.rate.value_or(ByteCount{0}).value(),
+          ImageIdentity(image),
+          std::move(host_pages),
+          qmp.executes_out_of_band()};
 }
 
 // Either of them, in words and for scripts.
@@ -190,8 +199,8 @@ class Program {
     TellAssumedAlignment("vmrestore", image_, restore_.wish.read.cache);
     progress_.Begin("starting QEMU", ByteCount{0});
     if (!options_.command.empty()) StartQemu();
+    if (options_.recover) return Recover();
     QmpClient qmp(process_ ? process_->qmp_socket_path() : *options_.qmp, interrupt_);
-    if (options_.recover) return Recover(qmp);
     const bool lazily = !options_.lazy.empty() && CanBeLazy(qmp);
     return lazily ? RestoreLazily(qmp) : RestoreEagerly(qmp);
   }
@@ -218,9 +227,11 @@ class Program {
 
   Report RestoreLazily(QmpClient& qmp) {
     LazyEvents events;
-    events.on_begin = [&](bool run) { guard_.NoteServing(qmp, MakeServingRecord(options_, restore_.wish, run)); };
-    events.on_begun = [this] {
+    bool lives = false;
+    events.on_begin = OnBegin(qmp);
+    events.on_begun = [&] {
       if (process_) process_->ReleaseWithSocket();
+      lives = true;
     };
     events.on_running = [this](const LazyStart& start) {
       guard_.NoteStarted();
@@ -231,7 +242,8 @@ class Program {
     const std::optional<WorkingSet> known = KnownWorkingSet();
     LazyOptions lazy{MakeServeOptions(options_, restore_.wish), restore_.run, {}};
     if (known) lazy.early = ChunksOf(image_, *known);
-    const LazySummary summary = vmsave::RestoreLazily(qmp, image_, lazy, events, progress_, interrupt_);
+    const LazySummary summary =
+        LeavingToGuard(lives, [&] { return vmsave::RestoreLazily(qmp, image_, lazy, events, progress_, interrupt_); });
     if (!options_.no_record) RecordWorkingSet(known, summary.demanded_first);
     if (process_) process_->RemoveSocket();
     return {AsText(summary, GuestName()), AsJson(summary, options_.image)};
@@ -257,13 +269,70 @@ class Program {
     }
   }
 
-  Report Recover(QmpClient& qmp) {
-    LazyEvents events;
-    events.on_running = [this](const LazyStart& start) { TellStart(start); };
-    events.on_interrupt = [this, asked = 0]() mutable { return GoOnServing(++asked); };
-    const LazySummary summary = RecoverLazily(
-        qmp, image_, {MakeServeOptions(options_, restore_.wish), restore_.run, {}}, events, progress_, interrupt_);
+  Report Recover() {
+    std::optional<KeptServing> kept = TakeKept(QmpConnection(*options_.qmp).peer_pid());
+    const LazySummary summary = kept ? RecoverKept(*std::move(kept)) : RecoverLeft();
     return {AsText(summary, GuestName()), AsJson(summary, options_.image)};
+  }
+
+  LazySummary RecoverLeft() {
+    QmpClient qmp(*options_.qmp, interrupt_);
+    bool lives = false;
+    const LazyEvents events = EventsOfRecovery(qmp, lives);
+    return LeavingToGuard(lives, [&] { return RecoverLazily(qmp, image_, Lazily(), events, progress_, interrupt_); });
+  }
+
+  // What is left of it goes back into a guard's hands, ours, where it does not succeed.
+  LazySummary RecoverKept(KeptServing kept) {
+    ServingRecord& serving = *kept.record.serving;
+    QmpClient qmp(kept.qmp, *options_.qmp, interrupt_, serving.out_of_band ? QmpBand::kOut : QmpBand::kIn);
+    guard_.NoteDirectories(kept.record.directories);
+    guard_.NoteServing(qmp, serving, kept.spare);
+    bool lives = true;
+    const LazySummary summary = LeavingToGuard(lives, [&] {
+      CheckIsOf(image_, serving.image_identity);
+      const LazyEvents events = EventsOfRecovery(qmp, lives);
+      if (!kept.spare.valid()) return RecoverLazily(qmp, image_, Lazily(), events, progress_, interrupt_);
+      guard_.NoteSpareUsed();
+      return RecoverUnanswered(qmp, image_, PostcopyBlocksOf(serving, image_), std::move(kept.spare), Lazily(), events,
+                               progress_, interrupt_);
+    });
+    guard_.NoteReleased();
+    for (const std::string& path : kept.record.directories) RemovePrivateDirectory(path);
+    return summary;
+  }
+
+  LazyOptions Lazily() const { return {MakeServeOptions(options_, restore_.wish), restore_.run, {}}; }
+
+  // `lives` becomes true once the guard has what it needs to go on.
+  LazyEvents EventsOfRecovery(const QmpClient& qmp, bool& lives) {
+    LazyEvents events;
+    events.on_begin = [note = OnBegin(qmp), &lives](const LazyBegin& begin) {
+      note(begin);
+      lives = true;
+    };
+    events.on_running = [this](const LazyStart& start) {
+      guard_.NoteStarted();
+      TellStart(start);
+    };
+    events.on_interrupt = [this, asked = 0]() mutable { return GoOnServing(++asked); };
+    return events;
+  }
+
+  std::function<void(const LazyBegin&)> OnBegin(const QmpClient& qmp) {
+    return [this, &qmp](const LazyBegin& begin) {
+      guard_.NoteServing(qmp, MakeServingRecord(options_, restore_.wish, image_, begin, qmp), begin.spare);
+    };
+  }
+
+  // A guest that lives and is not served any more is kept within reach of --recover.
+  LazySummary LeavingToGuard(const bool& lives, const std::function<LazySummary()>& serve) {
+    try {
+      return serve();
+    } catch (...) {
+      if (lives) guard_.NoteUnserved();
+      throw;
+    }
   }
 
   void TellStart(const LazyStart& start) const {

@@ -47,30 +47,11 @@ struct Message {
   FileDescriptor descriptor;
 };
 
-FileDescriptor TakeDescriptor(msghdr& message) {
-  const cmsghdr* header = CMSG_FIRSTHDR(&message);
-  if (header == nullptr || header->cmsg_type != SCM_RIGHTS) return {};
-  int number = -1;
-  std::memcpy(&number, CMSG_DATA(header), sizeof(number));
-  return {number, "a descriptor to hold"};
-}
-
 // `room` is for the message as it comes, and is not empty. Nothing once the other process has ended.
 std::optional<Message> Receive(const FileDescriptor& channel, std::span<char> room) {
-  iovec part{room.data(), room.size()};
-  alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int))> control{};
-  msghdr message{};
-  message.msg_iov = &part;
-  message.msg_iovlen = 1;
-  message.msg_control = control.data();
-  message.msg_controllen = control.size();
-  ssize_t got = 0;
-  do {
-    got = ::recvmsg(channel.number(), &message, MSG_CMSG_CLOEXEC);
-  } while (got < 0 && errno == EINTR);
-  if (got <= 0) return std::nullopt;
-  const std::span<const char> bytes = room.first(static_cast<std::size_t>(got));
-  return Message{bytes.front(), std::string(bytes.begin() + 1, bytes.end()), TakeDescriptor(message)};
+  std::optional<DescriptorMessage> message = ReceiveWithDescriptor(channel, room);
+  if (!message) return std::nullopt;
+  return Message{message->text.front(), message->text.substr(1), std::move(message->descriptor)};
 }
 
 // One message, with a descriptor where `descriptor` >= 0. False where it does not arrive.
@@ -241,6 +222,13 @@ void GuardProcess::Tell(const std::string& program, const std::string& message) 
   ::syslog(LOG_WARNING, "%s", message.c_str());
 }
 
+void GuardProcess::LetGoOfStandardError() noexcept {
+  const int null = ::open("/dev/null", O_WRONLY | O_CLOEXEC);
+  if (null < 0) return;
+  ::dup2(null, STDERR_FILENO);
+  ::close(null);
+}
+
 GuardProcess::GuardProcess(const std::string& name, const Undo& undo) {
   std::array<int, 2> ends{};
   if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends.data()) != 0) {
@@ -296,6 +284,12 @@ void GuardProcess::Dismiss() noexcept {
   while (::waitpid(pid_, nullptr, 0) < 0 && errno == EINTR) {
   }
   pid_ = -1;
+}
+
+void GuardProcess::Leave() noexcept {
+  const std::lock_guard lock(record_mutex_);
+  pid_ = -1;
+  channel_ = FileDescriptor();
 }
 
 void GuardProcess::Send(char kind, std::string_view text, int descriptor) noexcept {

@@ -40,6 +40,9 @@ class GuardProcess {
   // For `undo`: on standard error, as far as that takes it within a second, and in the system's log.
   static void Tell(const std::string& program, const std::string& message) noexcept;
 
+  // For an `undo` that goes on for long: nobody is to wait for the end of standard error until it is done.
+  static void LetGoOfStandardError() noexcept;
+
   // Forks. `name` is what the guard is called in lists of processes (at most 15 bytes). REQUIRES: no other thread has
   // been started; the standard streams are open. Throws Error{kFailed}.
   GuardProcess(const std::string& name, const Undo& undo);
@@ -70,7 +73,10 @@ class GuardProcess {
   // There is nothing to undo any more: the guard ends, and has ended when this returns.
   void Dismiss() noexcept;
 
-  // Of the guard; -1 once it was dismissed.
+  // This process leaves as if it were killed: the guard does its part once this process has ended, or at once.
+  void Leave() noexcept;
+
+  // Of the guard; -1 once it was dismissed, or left.
   pid_t pid() const { return pid_; }
 
   // Whether the guard was found to have ended before its time: nobody would undo anything.

@@ -13,6 +13,11 @@ std::string MarkOf(const Image& image) {
   return fmt::format("{:016x}", ImageIdentity(image));
 }
 
+[[noreturn]] void RefuseOther(const Image& image) {
+  throw Error(ErrorKind::kFailed, fmt::format("cannot go on from {}", image.path()),
+              "the guest was begun from another save", "name the image that it was restored from, or a copy of it");
+}
+
 std::optional<std::string> ReadMark(QmpClient& qmp) {
   try {
     const QmpClient::Json mark =
@@ -37,9 +42,11 @@ void MarkImage(QmpClient& qmp, const Image& image) {
 
 void CheckImageMark(QmpClient& qmp, const Image& image) {
   const std::optional<std::string> mark = ReadMark(qmp);
-  if (!mark || *mark == MarkOf(image)) return;
-  throw Error(ErrorKind::kFailed, fmt::format("cannot go on from {}", image.path()),
-              "the guest was begun from another save", "name the image that it was restored from, or a copy of it");
+  if (mark && *mark != MarkOf(image)) RefuseOther(image);
+}
+
+void CheckIsOf(const Image& image, std::uint64_t identity) {
+  if (ImageIdentity(image) != identity) RefuseOther(image);
 }
 
 void RemoveImageMark(QmpClient& qmp) {

@@ -12,6 +12,9 @@ void MarkImage(QmpClient& qmp, const Image& image);
 // Throws Error{kFailed} where there is a mark, and it is another image's.
 void CheckImageMark(QmpClient& qmp, const Image& image);
 
+// Throws as CheckImageMark where the guest's image has another identity (ImageIdentity).
+void CheckIsOf(const Image& image, std::uint64_t identity);
+
 void RemoveImageMark(QmpClient& qmp);
 
 }  // namespace vmsave

@@ -42,11 +42,12 @@ class LazyRestore {
     const MigrationSettings settings(qmp_, {kPostcopyCapability}, OnFailure::kLeave);
     MigrationChannel channel(qmp_);
     SetSocketBuffer(channel.socket());
+    const FileDescriptor spare = HandSocketToQemu(qmp_, kSpareName);
     MarkImage(qmp_, image_);
     qmp_.Execute("stop");  // a QEMU without -S would start it by itself
     qmp_.Execute("migrate-incoming", {{"uri", channel.uri()}});
     summary_.start.running = options_.run.value_or(image_.was_running());
-    events_.on_begin(summary_.start.running);
+    events_.on_begin({summary_.start.running, blocks_, spare});
     Send(channel.socket());
     const QmpClient::Uninterrupted uninterrupted(qmp_);
     events_.on_begun();
@@ -106,6 +107,15 @@ class LazyRestore {
   LazySummary summary_;
 };
 
+// Where there is one: it is in the connection's hands that handed it over.
+void CloseSpare(QmpClient& qmp) {
+  try {
+    qmp.Execute("closefd", {{"fdname", kSpareName}});
+  } catch (const QmpError&) {
+    return;
+  }
+}
+
 }  // namespace
 
 void SetSocketBuffer(const FileDescriptor& socket) {
@@ -115,6 +125,7 @@ void SetSocketBuffer(const FileDescriptor& socket) {
 void FinishLazily(QmpClient& qmp) {
   WaitMigrationCompleted(qmp, "cannot load the guest", kSeeQemu);
   RemoveImageMark(qmp);
+  CloseSpare(qmp);
 }
 
 LazySummary RestoreLazily(QmpClient& qmp, const Image& image, const LazyOptions& options, const LazyEvents& events,

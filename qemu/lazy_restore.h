@@ -33,10 +33,17 @@ struct LazySummary {
   std::vector<WorkChunk> demanded_first;  // what the guest needed in its first minute, in order
 };
 
+// What somebody needs to go on although QEMU's main thread waits for a page itself, and answers nothing until then.
+struct LazyBegin {
+  std::optional<bool> run;  // whether the guest is to run; nothing leaves it as it is
+  const std::vector<PostcopyBlock>& blocks;
+  const FileDescriptor& spare;  // to be held: QEMU knows the other end as kSpareName
+};
+
 // What the caller has to do with it.
 struct LazyEvents {
   // QEMU is going to be given the devices: should this process be killed, the guest may run, or is to.
-  std::function<void(bool run)> on_begin;
+  std::function<void(const LazyBegin&)> on_begin;
   std::function<void()> on_begun;  // from now on the guest lives: nobody is to end its QEMU
   std::function<void(const LazyStart&)> on_running;
   ServingInterrupted on_interrupt;

@@ -8,21 +8,21 @@
 #include "qemu/save_guard.h"
 
 namespace vmsave {
-namespace {
 
-constexpr std::string_view kDescriptorName = "vmsave-migration";
-
-}  // namespace
-
-MigrationChannel::MigrationChannel(QmpClient& qmp, SaveGuard* guard) {
+FileDescriptor HandSocketToQemu(QmpClient& qmp, std::string_view name) {
   std::array<int, 2> ends{};
   if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends.data()) != 0) {
     throw Error::FromErrno("cannot make a socket for the migration", errno);
   }
-  socket_ = FileDescriptor(ends[0], "the guest's migration stream");
-  if (guard != nullptr) guard->HoldSocket(socket_);
+  FileDescriptor ours(ends[0], "the guest's migration stream");
   const FileDescriptor for_qemu(ends[1], "migration socket");
-  qmp.Execute("getfd", {{"fdname", kDescriptorName}}, for_qemu.number());
+  qmp.Execute("getfd", {{"fdname", name}}, for_qemu.number());
+  return ours;
+}
+
+MigrationChannel::MigrationChannel(QmpClient& qmp, SaveGuard* guard)
+    : name_(kMigrationName), socket_(HandSocketToQemu(qmp, name_)) {
+  if (guard != nullptr) guard->HoldSocket(socket_);
 }
 
 // A guard's duplicate would keep it open.
@@ -31,7 +31,7 @@ MigrationChannel::~MigrationChannel() {
 }
 
 std::string MigrationChannel::uri() const {
-  return "fd:" + std::string(kDescriptorName);
+  return "fd:" + std::string(name_);
 }
 
 void MigrationChannel::ShutDownSending() {

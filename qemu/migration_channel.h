@@ -9,11 +9,22 @@ namespace vmsave {
 
 class SaveGuard;
 
-// Hands the other end to QEMU (getfd), which knows it by uri(). No path in any file system is involved.
+// What QEMU knows it by. The spare one is for who goes on when its server was killed: QEMU may not be able then to take
+// another.
+inline constexpr std::string_view kMigrationName = "vmsave-migration";
+inline constexpr std::string_view kSpareName = "vmsave-spare";
+
+// Makes a socket and hands one end to QEMU (getfd), which closes it unused only when it is told to, or given another of
+// that name. Returns our end. No path in any file system is involved.
+FileDescriptor HandSocketToQemu(QmpClient& qmp, std::string_view name);
+
+// A socket whose other end QEMU knows by uri().
 class MigrationChannel {
  public:
   // `guard`, where there is one, holds our end: QEMU is not to lose it when this process is killed.
   explicit MigrationChannel(QmpClient& qmp, SaveGuard* guard = nullptr);
+  // Our end of one that QEMU was given by that name, perhaps by a process that has ended.
+  MigrationChannel(FileDescriptor socket, std::string_view name) : name_(name), socket_(std::move(socket)) {}
   MigrationChannel(const MigrationChannel&) = delete;
   MigrationChannel& operator=(const MigrationChannel&) = delete;
   ~MigrationChannel();
@@ -27,6 +38,7 @@ class MigrationChannel {
   void ShutDownSending();
 
  private:
+  std::string_view name_;
   FileDescriptor socket_;
 };
 

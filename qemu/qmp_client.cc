@@ -34,15 +34,17 @@ QmpClient::QmpClient(const std::string& socket_path, const Interrupt& interrupt,
 }
 
 // The first line may be the rest of one that was half read, and answers to the other process may come before ours.
-QmpClient::QmpClient(const FileDescriptor& connection, const std::string& socket_path, const Interrupt& interrupt)
+QmpClient::QmpClient(const FileDescriptor& connection, const std::string& socket_path, const Interrupt& interrupt,
+                     QmpBand band)
     : socket_path_(socket_path),
       interrupt_(interrupt),
       connection_(connection, socket_path),
+      out_of_band_(band == QmpBand::kOut),
       last_id_(std::random_device()()) {
   const std::string what_failed = fmt::format("cannot take over the connection to the guest at {}", socket_path_);
   const Clock::time_point deadline = DeadlineIn(kTakeOverTimeout);
   const std::uint64_t id = ++last_id_;
-  connection_.Send(QmpRequest("query-version", Json::object(), id, what_failed), kNoDescriptor, kTakeOverTimeout,
+  connection_.Send(QmpRequest("query-version", Json::object(), id, what_failed, band), kNoDescriptor, kTakeOverTimeout,
                    what_failed);
   while (const std::optional<std::string> line = connection_.ReadLine(deadline, &interrupt_)) {
     Json message = ParseQmp(*line);
@@ -51,6 +53,7 @@ QmpClient::QmpClient(const FileDescriptor& connection, const std::string& socket
       if (connection_.TimeIsUp(deadline)) break;
       continue;
     }
+    if (out_of_band_) return;  // QEMU answers that it is no such command, and so that it is there
     const std::optional<QemuVersion> version =
         GreetingVersion({{"QMP", {{"version", message.value("return", Json())}}}});
     if (!version) break;
@@ -65,8 +68,8 @@ QmpClient::QmpClient(const FileDescriptor& connection, const std::string& socket
 // client that has just left it may take down the next one too.
 bool QmpClient::TryGreeting(std::chrono::milliseconds timeout, Clock::time_point give_up) {
   try {
-    ReadGreeting(timeout);
-    Execute("qmp_capabilities");
+    out_of_band_ = OffersOutOfBand(ReadGreeting(timeout));
+    Execute("qmp_capabilities", out_of_band_ ? Json{{"enable", Json::array({"oob"})}} : Json::object());
     return true;
   } catch (const Error& error) {
     if (error.kind() != ErrorKind::kFailed || !closed() || Clock::now() >= give_up) throw;
@@ -75,7 +78,7 @@ bool QmpClient::TryGreeting(std::chrono::milliseconds timeout, Clock::time_point
 }
 
 // An answer to a client that was cut off in the middle of a command may come in front of the greeting, which has no id.
-void QmpClient::ReadGreeting(std::chrono::milliseconds timeout) {
+Json QmpClient::ReadGreeting(std::chrono::milliseconds timeout) {
   const std::string what_failed = fmt::format("cannot talk to the guest at {}", socket_path_);
   const Clock::time_point deadline = DeadlineIn(timeout);
   Json message;
@@ -88,6 +91,7 @@ void QmpClient::ReadGreeting(std::chrono::milliseconds timeout) {
                 "name the socket of QEMU's -qmp, not that of -monitor, -serial or another program");
   }
   version_ = *version;
+  return message;
 }
 
 std::string QmpClient::ReadGreetingLine(Clock::time_point deadline, std::chrono::milliseconds timeout,
@@ -104,11 +108,19 @@ std::string QmpClient::ReadGreetingLine(Clock::time_point deadline, std::chrono:
 }
 
 Json QmpClient::Execute(const std::string& command, const Json& arguments, int descriptor) {
+  return ExecuteIn(QmpBand::kIn, command, arguments, descriptor);
+}
+
+Json QmpClient::ExecuteOutOfBand(const std::string& command, const Json& arguments) {
+  return ExecuteIn(out_of_band_ ? QmpBand::kOut : QmpBand::kIn, command, arguments, kNoDescriptor);
+}
+
+Json QmpClient::ExecuteIn(QmpBand band, const std::string& command, const Json& arguments, int descriptor) {
   if (heed_interrupt_) interrupt_.Check();
   const std::string what_failed = fmt::format("cannot execute {} on the guest at {}", command, socket_path_);
   const std::uint64_t id = ++last_id_;
   const Clock::time_point deadline = DeadlineIn(timeout_);
-  connection_.Send(QmpRequest(command, arguments, id, what_failed), descriptor, timeout_, what_failed);
+  connection_.Send(QmpRequest(command, arguments, id, what_failed, band), descriptor, timeout_, what_failed);
   Json reply = ReadReplyTo(id, deadline, what_failed);
   const auto value = reply.find("return");
   if (value != reply.end()) return std::move(*value);

@@ -43,9 +43,12 @@ class QmpClient {
             std::chrono::milliseconds greeting_timeout = std::chrono::seconds(5),
             std::chrono::milliseconds reconnect_timeout = std::chrono::seconds(2));
 
-  // Takes over a connection from a process that has ended, whatever it was doing: `connection` is duplicated. Throws
-  // Error{kFailed} where QEMU does not answer.
-  QmpClient(const FileDescriptor& connection, const std::string& socket_path, const Interrupt& interrupt);
+  // Takes over a connection from a process that has ended, whatever it was doing: `connection` is duplicated. `band`:
+  // in which QEMU is asked whether it is there; out of band it answers although its main thread waits, and version() is
+  // 0.0 then. REQUIRES for kOut: that process had executes_out_of_band(). Throws Error{kFailed} where QEMU does not
+  // answer.
+  QmpClient(const FileDescriptor& connection, const std::string& socket_path, const Interrupt& interrupt,
+            QmpBand band = QmpBand::kIn);
 
   // How long Execute waits for a reply; 30 s unless set.
   void SetTimeout(std::chrono::milliseconds timeout) { timeout_ = timeout; }
@@ -55,6 +58,12 @@ class QmpClient {
   // time-out, a reply that is not QMP, or a guest that went away ("QEMU closed the connection"). A reply that comes
   // after its command was given up (time-out, interrupt) is thrown away; the client stays usable.
   Json Execute(const std::string& command, const Json& arguments = Json::object(), int descriptor = -1);
+
+  // As Execute, at once, by a thread of its own in QEMU, where executes_out_of_band(); else in its turn. For commands
+  // that QEMU's schema marks with allow-oob.
+  Json ExecuteOutOfBand(const std::string& command, const Json& arguments = Json::object());
+
+  bool executes_out_of_band() const { return out_of_band_; }
 
   // human-monitor-command: the text that HMP prints.
   std::string ExecuteHmp(const std::string& command_line);
@@ -114,7 +123,8 @@ class QmpClient {
   using Clock = QmpConnection::Clock;
 
   bool TryGreeting(std::chrono::milliseconds timeout, Clock::time_point give_up);
-  void ReadGreeting(std::chrono::milliseconds timeout);
+  Json ReadGreeting(std::chrono::milliseconds timeout);
+  Json ExecuteIn(QmpBand band, const std::string& command, const Json& arguments, int descriptor);
   std::string ReadGreetingLine(Clock::time_point deadline, std::chrono::milliseconds timeout,
                                const std::string& what_failed);
   Json ReadReplyTo(std::uint64_t id, Clock::time_point deadline, const std::string& what_failed);
@@ -127,6 +137,7 @@ class QmpClient {
   const Interrupt& interrupt_;
   QmpConnection connection_;
   QemuVersion version_;
+  bool out_of_band_ = false;
   bool heed_interrupt_ = true;
   std::chrono::milliseconds timeout_ = std::chrono::seconds(30);
   std::uint64_t last_id_;  // starts somewhere else in each client: QEMU may still answer to one before

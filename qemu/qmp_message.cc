@@ -1,5 +1,7 @@
 #include "qemu/qmp_message.h"
 
+#include <algorithm>
+
 #include "format/error.h"
 
 namespace vmsave {
@@ -71,6 +73,13 @@ std::optional<QemuVersion> GreetingVersion(const Json& greeting) {
   return QemuVersion{static_cast<int>(*major), static_cast<int>(*minor), static_cast<int>(*micro)};
 }
 
+bool OffersOutOfBand(const Json& greeting) {
+  const Json* qmp = Member(greeting, "QMP");
+  const Json* capabilities = qmp == nullptr ? nullptr : Member(*qmp, "capabilities");
+  return capabilities != nullptr && capabilities->is_array() &&
+         std::find(capabilities->begin(), capabilities->end(), "oob") != capabilities->end();
+}
+
 std::optional<std::chrono::microseconds> EventTime(const Json& event) {
   const Json* timestamp = Member(event, "timestamp");
   if (timestamp == nullptr) return std::nullopt;
@@ -81,8 +90,8 @@ std::optional<std::chrono::microseconds> EventTime(const Json& event) {
 }
 
 std::string QmpRequest(const std::string& command, const Json& arguments, std::uint64_t id,
-                       const std::string& what_failed) {
-  Json request{{"execute", command}, {"id", id}};
+                       const std::string& what_failed, QmpBand band) {
+  Json request{{band == QmpBand::kIn ? "execute" : "exec-oob", command}, {"id", id}};
   if (!arguments.empty()) request["arguments"] = arguments;
   try {
     return request.dump() + "\n";

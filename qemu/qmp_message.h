@@ -26,13 +26,18 @@ std::string StringMember(const nlohmann::json& object, const char* name);
 // message is not such a greeting.
 std::optional<QemuVersion> GreetingVersion(const nlohmann::json& greeting);
 
+// Whether the greeting offers to execute commands out of band.
+bool OffersOutOfBand(const nlohmann::json& greeting);
+
 // When QEMU sent an event, since the epoch, by the clock of its host; nothing where its "timestamp" is not as it should
 // be (QEMU writes -1 where it could not read its clock).
 std::optional<std::chrono::microseconds> EventTime(const nlohmann::json& event);
 
+enum class QmpBand { kIn, kOut };
+
 // A command with its line end. Throws Error{kFailed} where a text in it is not UTF-8.
 std::string QmpRequest(const std::string& command, const nlohmann::json& arguments, std::uint64_t id,
-                       const std::string& what_failed);
+                       const std::string& what_failed, QmpBand band = QmpBand::kIn);
 
 // The beginning of a text of the other end, which may be of any length, for a message.
 std::string Excerpt(std::string_view text);

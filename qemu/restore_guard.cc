@@ -17,6 +17,11 @@ PrivateDirectory::Announce RestoreGuard::AnnounceDirectory() {
   };
 }
 
+void RestoreGuard::NoteDirectories(const std::vector<std::string>& paths) {
+  record_.directories = paths;
+  Record();
+}
+
 void RestoreGuard::NoteArgument(const std::string& argument) {
   record_.argument = argument;
   Record();
@@ -39,11 +44,17 @@ void RestoreGuard::NoteNotRunning() {
   Record();
 }
 
-void RestoreGuard::NoteServing(const QmpClient& qmp, const ServingRecord& serving) {
+void RestoreGuard::NoteServing(const QmpClient& qmp, const ServingRecord& serving, const FileDescriptor& spare) {
+  process_.LetGo(kLoadedQmpRole);
   process_.Hold(kLoadedQmpRole, qmp.socket());
+  process_.Hold(kSpareRole, spare);
   record_.qmp_socket = qmp.socket_path();
   record_.serving = serving;
   Record();
+}
+
+void RestoreGuard::NoteSpareUsed() {
+  process_.LetGo(kSpareRole);
 }
 
 void RestoreGuard::NoteStarted() {
@@ -51,8 +62,15 @@ void RestoreGuard::NoteStarted() {
   Record();
 }
 
+void RestoreGuard::NoteUnserved() {
+  record_.unserved = true;
+  Record();
+  process_.Leave();
+}
+
 void RestoreGuard::NoteReleased() {
   process_.LetGo(kLoadedQmpRole);
+  process_.LetGo(kSpareRole);
   record_.serving.reset();
   record_.released = true;
   Record();

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "io/guard_process.h"
 #include "io/held_process.h"
@@ -20,6 +21,8 @@ class RestoreGuard {
 
   // For PrivateDirectory.
   PrivateDirectory::Announce AnnounceDirectory();
+  // Some that another process has made, and left to this one.
+  void NoteDirectories(const std::vector<std::string>& paths);
   // Every process that has `argument` in its command line is QEMU, or has started it.
   void NoteArgument(const std::string& argument);
   // One that will have it there in a moment.
@@ -27,10 +30,15 @@ class RestoreGuard {
   void NoteLoaded(const QmpClient& qmp, bool run);
   // The guest could not be resumed: this process gives up.
   void NoteNotRunning();
-  // The guest is going to run, and needs to be served. The guard goes on with that.
-  void NoteServing(const QmpClient& qmp, const ServingRecord& serving);
+  // The guest is going to run, and needs to be served. The guard goes on with that; `spare` as of LazyBegin.
+  void NoteServing(const QmpClient& qmp, const ServingRecord& serving, const FileDescriptor& spare);
+  // QEMU is going to be served over the spare.
+  void NoteSpareUsed();
   // It runs or is paused, as it was to.
   void NoteStarted();
+  // This process gives up serving the guest: the guard keeps what vmrestore --recover needs (kept_serving.h) once this
+  // process has ended.
+  void NoteUnserved();
   // The guest is restored, and QEMU is to stay.
   void NoteReleased();
 

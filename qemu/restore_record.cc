@@ -17,9 +17,17 @@ std::optional<bool> TakeOptional(const Json& json) {
 }
 
 Json Encode(const ServingRecord& serving) {
-  return {{"image", serving.image}, {"run", Optional(serving.run)},         {"channels", serving.channels},
-          {"uring", serving.uring}, {"bypass_cache", serving.bypass_cache}, {"check_pages", serving.check_pages},
-          {"fill", serving.fill},   {"fill_rate", serving.fill_rate}};
+  return {{"image", serving.image},
+          {"run", Optional(serving.run)},
+          {"channels", serving.channels},
+          {"uring", serving.uring},
+          {"bypass_cache", serving.bypass_cache},
+          {"check_pages", serving.check_pages},
+          {"fill", serving.fill},
+          {"fill_rate", serving.fill_rate},
+          {"image_identity", serving.image_identity},
+          {"host_pages", serving.host_pages},
+          {"out_of_band", serving.out_of_band}};
 }
 
 ServingRecord DecodeServing(const Json& json) {
@@ -32,6 +40,9 @@ ServingRecord DecodeServing(const Json& json) {
   json.at("check_pages").get_to(serving.check_pages);
   json.at("fill").get_to(serving.fill);
   json.at("fill_rate").get_to(serving.fill_rate);
+  json.at("image_identity").get_to(serving.image_identity);
+  json.at("host_pages").get_to(serving.host_pages);
+  json.at("out_of_band").get_to(serving.out_of_band);
   return serving;
 }
 
@@ -43,6 +54,7 @@ std::string EncodeRestoreRecord(const RestoreRecord& record) {
                                                          {"argument", record.argument},
                                                          {"run", Optional(record.run)},
                                                          {"serving", record.serving ? Encode(*record.serving) : Json()},
+                                                         {"unserved", record.unserved},
                                                          {"released", record.released}});
   return {bytes.begin(), bytes.end()};
 }
@@ -55,6 +67,7 @@ RestoreRecord DecodeRestoreRecord(const std::string& text) {
   json.at("argument").get_to(record.argument);
   record.run = TakeOptional(json.at("run"));
   if (!json.at("serving").is_null()) record.serving = DecodeServing(json.at("serving"));
+  json.at("unserved").get_to(record.unserved);
   json.at("released").get_to(record.released);
   return record;
 }

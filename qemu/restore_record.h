@@ -18,6 +18,9 @@ struct ServingRecord {
   bool check_pages = true;
   bool fill = true;
   std::uint64_t fill_rate = 0;  // 0: none
+  std::uint64_t image_identity = 0;
+  std::vector<std::uint64_t> host_pages;  // in bytes, of each RAM block of the image
+  bool out_of_band = false;               // whether the QMP connection executes commands out of band
 };
 
 struct RestoreRecord {
@@ -26,6 +29,7 @@ struct RestoreRecord {
   std::string argument;     // in the command line of QEMU alone; empty where none is started
   std::optional<bool> run;  // the guest is loaded: whether it is to run
   std::optional<ServingRecord> serving;
+  bool unserved = false;  // the guest still needs its memory, and the operator is to see to that
   bool released = false;  // nothing but the directory is left to the guard
 };
 

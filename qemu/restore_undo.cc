@@ -11,9 +11,9 @@
 
 #include "io/held_process.h"
 #include "io/private_directory.h"
+#include "qemu/abandoned_serving.h"
 #include "qemu/guest_facts.h"
 #include "qemu/guest_pause.h"
-#include "qemu/lazy_recovery.h"
 #include "qemu/restore_record.h"
 
 namespace vmsave {
@@ -49,18 +49,39 @@ class RestoreUndo {
       : record_(DecodeRestoreRecord(legacy.record)), held_(std::move(legacy.held)) {}
 
   void Run() {
-    const std::string outcome = record_.released  ? ""
-                                : record_.serving ? ServeOn()
-                                : record_.run     ? Finish()
-                                                  : EndQemu();
-    if (!sockets_needed_) {
-      for (const std::string& path : record_.directories) RemovePrivateDirectory(path);
+    bool are_sockets_needed = false;
+    if (!record_.released && record_.serving) {
+      are_sockets_needed = SeeToServing();
+    } else if (!record_.released) {
+      Tell(record_.run ? Finish() : EndQemu());
     }
-    held_.clear();  // QEMU can be talked to again, however long the telling takes
-    if (!outcome.empty()) GuardProcess::Tell("vmrestore", "killed in the middle of a restore; " + outcome);
+    if (are_sockets_needed) return;
+    for (const std::string& path : record_.directories) RemovePrivateDirectory(path);
   }
 
  private:
+  // Whether somebody else goes on with it.
+  bool SeeToServing() {
+    AbandonedServing serving({record_, Take(kLoadedQmpRole), Take(kSpareRole)});
+    held_.clear();
+    if (!serving.is_held()) return false;
+    if (!record_.unserved) Tell(serving.ServeOn());
+    if (!serving.needs_operator()) return false;
+    GuardProcess::LetGoOfStandardError();
+    return serving.Keep() == KeptEnd::kTaken;
+  }
+
+  FileDescriptor Take(std::string_view role) {
+    const auto held = std::ranges::find(held_, role, &GuardProcess::Held::role);
+    return held == held_.end() ? FileDescriptor() : std::move(held->descriptor);
+  }
+
+  // QEMU can be talked to again, however long the telling takes.
+  void Tell(const std::string& outcome) {
+    held_.clear();
+    if (!outcome.empty()) GuardProcess::Tell("vmrestore", "killed in the middle of a restore; " + outcome);
+  }
+
   std::string Finish() const {
     const auto connection = std::ranges::find(held_, kLoadedQmpRole, &GuardProcess::Held::role);
     if (connection == held_.end()) return "the guest was loaded; QMP cont resumes it";
@@ -74,67 +95,6 @@ class RestoreUndo {
       return fmt::format("the guest was loaded, but may stand still: {}; once QEMU answers again: QMP cont",
                          error.what());
     }
-  }
-
-  // Until the guest has all of its memory.
-  std::string ServeOn() {
-    const ServingRecord& serving = *record_.serving;
-    try {
-      const auto connection = std::ranges::find(held_, kLoadedQmpRole, &GuardProcess::Held::role);
-      if (connection == held_.end()) return "";
-      const Interrupt never;
-      QmpClient qmp(connection->descriptor, record_.qmp_socket, never);
-      if (AwaitSettled(qmp) == "completed") {
-        if (serving.run) LetRun(qmp, *serving.run);
-        FinishLazily(qmp);
-        return "the guest had all of its memory";
-      }
-      Progress nobody_looks;
-      const Image image(serving.image);
-      LazyEvents events;
-      events.on_running = [](const LazyStart&) {};
-      const LazySummary summary = RecoverLazily(qmp, image, OptionsOf(serving), events, nobody_looks, never);
-      return summary.outcome.guest_ended ? "its guard served the guest on until that ended"
-                                         : "its guard served the guest on, which has all of its memory now";
-    } catch (const std::exception& error) {
-      if (const std::string ended = WhyEnded(); !ended.empty()) return ended;
-      sockets_needed_ = true;
-      return fmt::format("the guest stands still: {}; vmrestore --recover --qmp {} {} goes on", error.what(),
-                         record_.qmp_socket, serving.image);
-    }
-  }
-
-  // QEMU gives up by itself where it was not given all of the devices.
-  std::string WhyEnded() {
-    try {
-      const Interrupt never;
-      const QmpClient qmp(record_.qmp_socket, never);
-      return "";
-    } catch (const std::exception&) {
-      const bool is_there = !record_.argument.empty() && FindProcess(record_.argument) != 0;
-      return is_there ? "" : "its QEMU has ended, and the image is as it was";
-    }
-  }
-
-  // What QEMU makes of the end of its server: it has all that it needs, or waits for more.
-  static std::string AwaitSettled(QmpClient& qmp) {
-    const auto deadline = Clock::now() + kGraceForAll;
-    while (true) {
-      std::string status = QueryMigrationStatus(qmp);
-      if (status == "completed" || status == "postcopy-paused" || Clock::now() > deadline) return status;
-      std::this_thread::sleep_for(std::chrono::milliseconds(5));
-    }
-  }
-
-  static LazyOptions OptionsOf(const ServingRecord& serving) {
-    LazyOptions options;
-    options.serve.read = {serving.channels, serving.uring ? EngineKind::kUring : EngineKind::kSync,
-                          serving.bypass_cache ? CacheUse::kBypass : CacheUse::kPageCache};
-    options.serve.checks = serving.check_pages ? PageChecks::kOn : PageChecks::kOff;
-    options.serve.fill.on = serving.fill;
-    if (serving.fill_rate != 0) options.serve.fill.rate = ByteCount{serving.fill_rate};
-    options.run = serving.run;
-    return options;
   }
 
   std::string EndQemu() {
@@ -154,7 +114,6 @@ class RestoreUndo {
 
   RestoreRecord record_;
   std::vector<GuardProcess::Held> held_;
-  bool sockets_needed_ = false;
 };
 
 }  // namespace

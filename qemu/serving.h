@@ -43,6 +43,9 @@ class Serving {
   // Throws what has ended the serving, if something has.
   void CheckGoesOn();
 
+  // Whether WaitForEnd would return or throw by now, the operator aside.
+  bool IsAtEnd() const { return ended_ || server_.damage(); }
+
   // Returns once QEMU has all memory, or has ended. Throws Error once the guest cannot be served any more: it has been
   // paused then, as far as it could be, and lives; what to do is said. Throws Error{kInterrupted} where `interrupted`
   // says so; the guest is left as it is.

@@ -178,18 +178,27 @@ TEST_P(LazyRestoreTest, QemuThatQuitsMeanwhileIsNoFailure) {
   EXPECT_NE(outcome.err.find("the guest ended after"), std::string::npos) << outcome.err;
 }
 
-TEST_P(LazyRestoreTest, DamagedPageIsNeverSeenByTheGuestWhichIsPaused) {
-  ASSERT_NO_FATAL_FAILURE(SaveGuest());
-  const Image image(ImagePath());
-  const PageBitmap& present = image.contents().blocks.front().present;
-  FlipByteOfPage(present.NextPresent(present.pages() / 2, present.pages())->first);
+TEST_P(LazyRestoreTest, DamagedPageIsNeverSeenByTheGuestWhichGoesOnFromASoundCopy) {
+  for (const char* fill : {"on", "off"}) {
+    SCOPED_TRACE(fill);
+    ASSERT_NO_FATAL_FAILURE(SaveGuest());
+    const std::string copy = ImagePath("copy.sav");
+    std::filesystem::copy_file(ImagePath(), copy);
+    const Image image(ImagePath());
+    const PageBitmap& present = image.contents().blocks.front().present;
+    FlipByteOfPage(present.NextPresent(present.pages() / 2, present.pages())->first);
 
-  const Outcome outcome = Begin({})->Wait();
+    const Outcome outcome = Begin({"--fill", fill})->Wait();
 
-  EXPECT_TRUE(Refused(outcome, 3, "RAM block pc.ram (bytes "));
-  EXPECT_NE(outcome.err.find("vmrestore --recover"), std::string::npos) << outcome.err;
-  EXPECT_FALSE(restored_->Processes().empty()) << "the guest is not lost";
-  EXPECT_TRUE(StandsStill(*restored_));
+    EXPECT_TRUE(Refused(outcome, 3, "RAM block pc.ram (bytes "));
+    EXPECT_NE(outcome.err.find("vmrestore --recover"), std::string::npos) << outcome.err;
+    EXPECT_FALSE(restored_->Processes().empty()) << "the guest is not lost";
+    EXPECT_TRUE(StandsStill(*restored_));
+    EXPECT_TRUE(
+        Succeeded(RunToEnd({VMRESTORE_PROGRAM, "--recover", "--running", "--qmp", restored_->qmp_path(), copy})));
+    EXPECT_TRUE(GoesOn(*restored_));
+    for (const std::string& path : {ImagePath(), copy, saved_->log_path()}) std::filesystem::remove(path);
+  }
 }
 
 TEST_P(LazyRestoreTest, SequentialImagesAreRefusedWithWhatToType) {
