@@ -108,6 +108,18 @@ TEST_F(GuardProcessTest, DoesNothingForAProcessThatEndsWell) {
   EXPECT_FALSE(std::filesystem::exists(Path()));
 }
 
+TEST_F(GuardProcessTest, DoesItsPartForAProcessThatHasLeft) {
+  InChild([&]() -> std::string {
+    GuardProcess guard("test-guard", WriteDown());
+    guard.Record("left over");
+    guard.Leave();
+    return "";
+  });
+  while (::wait(nullptr) > 0) {
+  }
+  EXPECT_EQ(WrittenDown(), "left over");
+}
+
 TEST_F(GuardProcessTest, HoldsWhatItWasNotToldToLetGo) {
   RunAndKill([](GuardProcess& guard) {
     guard.Record("held:");

@@ -392,6 +392,35 @@ TEST_F(QmpClientTest, GivesWayToAnInterruptUnlessToldToIgnoreIt) {
   EXPECT_EQ(client.Execute("cont"), 2);
 }
 
+TEST_F(QmpClientTest, ExecutesOutOfBandWhereThatIsOffered) {
+  std::string greeting = kGreeting;
+  greeting.replace(greeting.find("[]"), 2, R"(["oob"])");
+  const ScriptedPeer peer([&](Connection& c) {
+    c.Say(greeting);
+    const auto capabilities = c.Hear();
+    EXPECT_EQ(capabilities["arguments"]["enable"][0], "oob");
+    c.Say(Connection::Answer(capabilities));
+    const auto request = c.Hear();
+    EXPECT_EQ(request["exec-oob"], "migrate-recover");
+    c.Say(Connection::Answer(request, "7"));
+  });
+  QmpClient client(peer.path(), never_, kTestPatience);
+  EXPECT_TRUE(client.executes_out_of_band());
+  EXPECT_EQ(client.ExecuteOutOfBand("migrate-recover"), 7);
+}
+
+TEST_F(QmpClientTest, ExecutesInTurnWhereNothingElseIsOffered) {
+  const ScriptedPeer peer([&](Connection& c) {
+    c.Welcome();
+    const auto request = c.Hear();
+    EXPECT_EQ(request["execute"], "migrate-recover");
+    c.Say(Connection::Answer(request, "7"));
+  });
+  QmpClient client(peer.path(), never_, kTestPatience);
+  EXPECT_FALSE(client.executes_out_of_band());
+  EXPECT_EQ(client.ExecuteOutOfBand("migrate-recover"), 7);
+}
+
 class QmpClientWithQemuTest : public testing::TestWithParam<const char*> {
  protected:
   void SetUp() override {
@@ -427,6 +456,17 @@ TEST_P(QmpClientWithQemuTest, HandsOverADescriptor) {
   client.Execute("getfd", {{"fdname", "null"}}, file.number());
   client.Execute("closefd", {{"fdname", "null"}});
   EXPECT_THROW(client.Execute("closefd", {{"fdname", "null"}}), QmpError);
+}
+
+TEST_P(QmpClientWithQemuTest, TakesOverAConnectionOutOfBand) {
+  const QmpClient before(qemu_->qmp_socket_path(), never_, kTestPatience);
+  ASSERT_TRUE(before.executes_out_of_band());
+  QmpClient client(before.socket(), qemu_->qmp_socket_path(), never_, QmpBand::kOut);
+  EXPECT_TELLS(MessageOf([&] {
+                 client.ExecuteOutOfBand("migrate-recover", {{"uri", "fd:none"}});
+               }),
+               "Migrate recover can only be run when postcopy is paused");
+  EXPECT_EQ(client.Execute("query-status")["running"], true);
 }
 
 TEST_P(QmpClientWithQemuTest, ASecondClientIsToldThatTheSocketIsTaken) {
