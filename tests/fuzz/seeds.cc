@@ -8,6 +8,7 @@
 #include "format/mapped_ram.h"
 #include "format/multifd_packet.h"
 #include "format/save_header.h"
+#include "format/working_set.h"
 #include "tests/format/golden.h"
 #include "tests/fuzz/image_seeds.h"
 #include "tests/fuzz/seed_directory.h"
@@ -178,6 +179,42 @@ void AddQmpTalks(const SeedDirectory& seeds) {
   add("closed", 7, migration);
 }
 
+// A request, a bitmap of 256 pages, the acceptance of a recovery, the end.
+void AddAnswers(const SeedDirectory& seeds) {
+  const Bytes request = Join({Hex("0003"
+                                  "0013"
+                                  "0000000000001000"
+                                  "00001000"
+                                  "06"),
+                              ToBytes("pc.ram")});
+  const Bytes bitmap = Join({Hex("0005"
+                                 "0007"
+                                 "06"),
+                             ToBytes("pc.ram"), Hex("0000000000000020"), Bytes(32), Hex("0123456789abcdef")});
+  seeds.Add("request", '\xff', request);
+  seeds.Add("again", '\xff',
+            Join({request, Hex("0004"
+                               "000c"
+                               "0000000000002000"
+                               "00001000")}));
+  seeds.Add("bitmap", '\x0f', bitmap);
+  seeds.Add("resume", '\x0f',
+            Join({bitmap,
+                  Hex("0006"
+                      "0004"
+                      "00000001"),
+                  request}));
+  seeds.Add("end", '\xff',
+            Join({request, Hex("0001"
+                               "0004"
+                               "00000000")}));
+}
+
+void AddWorkingSets(const SeedDirectory& seeds) {
+  seeds.Add("empty", 0, EncodeWorkingSet({7, {}}));
+  seeds.Add("runs", 1, EncodeWorkingSet({7, {{0, 2, 40}, {1, 1, 0}}}));
+}
+
 void AddConfigurations(const SeedDirectory& seeds) {
   seeds.AddText("all",
                 "# a comment\nsave_image_version = 3\nparallel = 4;\nbypass_cache = true\nio_engine = \"uring\"\n");
@@ -202,6 +239,8 @@ int main(int count, char** arguments) {
     vmsave::AddBlockLists({parent, "mapped_ram"});
     vmsave::AddQmpMessages({parent, "qmp_messages"});
     vmsave::AddQmpTalks({parent, "qmp_client"});
+    vmsave::AddAnswers({parent, "return_path"});
+    vmsave::AddWorkingSets({parent, "working_set"});
     vmsave::AddConfigurations({parent, "configuration"});
     vmsave::AddOwnImages(parent);
     for (int i = 2; i < count; ++i) vmsave::AddRealImage(parent, arguments[i]);
