@@ -1,9 +1,13 @@
 #include "tests/e2e/faults.h"
 
+#include <fmt/format.h>
+
 #include <cctype>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <optional>
+#include <random>
 
 namespace vmsave {
 namespace {
@@ -27,6 +31,13 @@ bool IsAnyLeft(const std::string& argument) {
   return false;
 }
 
+// Nothing where it is not set to a number from 1 on.
+std::optional<unsigned> FromEnvironment(const char* name) {
+  const char* text = std::getenv(name);
+  const long number = text == nullptr ? 0 : std::strtol(text, nullptr, 10);
+  return number > 0 ? std::optional(static_cast<unsigned>(number)) : std::nullopt;
+}
+
 }  // namespace
 
 Outcome RunToEndOfGuard(const std::vector<std::string>& command, const std::string& argument) {
@@ -41,10 +52,14 @@ Outcome WaitForGuardToo(ProgramRun& run, const std::string& argument) {
   return outcome;
 }
 
-unsigned FaultStride(unsigned usual) {
-  const char* text = std::getenv("VMSAVE_FAULT_STRIDE");
-  const long stride = text == nullptr ? 0 : std::strtol(text, nullptr, 10);
-  return stride > 0 ? static_cast<unsigned>(stride) : usual;
+std::string FaultSteps::Text() const {
+  return fmt::format("VMSAVE_FAULT_START={} VMSAVE_FAULT_STRIDE={}", start, stride);
+}
+
+FaultSteps ChooseFaultSteps(unsigned usual_stride) {
+  const unsigned stride = FromEnvironment("VMSAVE_FAULT_STRIDE").value_or(usual_stride);
+  const unsigned start = FromEnvironment("VMSAVE_FAULT_START").value_or(std::random_device()());
+  return {(start + stride - 1) % stride + 1, stride};
 }
 
 }  // namespace vmsave

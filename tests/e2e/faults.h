@@ -29,12 +29,22 @@ inline std::vector<std::string> WithFault(const std::string& what, unsigned numb
   return whole;
 }
 
-// Waits until no process is left that was started with `argument`, one of the command's: the program, and the guard that
-// outlives it and has its say too.
+// Waits until no process is left that was started with `argument`, one of the command's: the program, and the guard
+// that outlives it and has its say too.
 Outcome WaitForGuardToo(ProgramRun& run, const std::string& argument);
 Outcome RunToEndOfGuard(const std::vector<std::string>& command, const std::string& argument);
 
-// How far the tests go that try fault after fault, at every stride-th step: VMSAVE_FAULT_STRIDE, else `usual`.
-unsigned FaultStride(unsigned usual);
+// At which steps the tests fail a program that try fault after fault.
+struct FaultSteps {
+  // What to set to try the same ones again.
+  std::string Text() const;
+
+  unsigned start;  // from 1 to stride
+  unsigned stride;
+};
+
+// Every stride-th, VMSAVE_FAULT_STRIDE or else `usual_stride`, from VMSAVE_FAULT_START or else one of the first
+// `stride`, drawn anew each time: so all are tried in the end.
+FaultSteps ChooseFaultSteps(unsigned usual_stride);
 
 }  // namespace vmsave
