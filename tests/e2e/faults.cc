@@ -1,9 +1,13 @@
 #include "tests/e2e/faults.h"
 
+#include <fmt/format.h>
+
 #include <cctype>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <optional>
+#include <random>
 
 namespace vmsave {
 namespace {
@@ -25,6 +29,16 @@ bool IsAnyLeft(const std::string& argument) {
     if (IsProcess(entry.path()) && WasStartedWith(entry.path(), argument)) return true;
   }
   return false;
+}
+
+// Of all programs that are tried.
+constexpr unsigned kFewestSteps = 8;
+
+// Nothing where it is not set to a number from 1 on.
+std::optional<unsigned> FromEnvironment(const char* name) {
+  const char* text = std::getenv(name);
+  const long number = text == nullptr ? 0 : std::strtol(text, nullptr, 10);
+  return number > 0 ? std::optional(static_cast<unsigned>(number)) : std::nullopt;
 }
 
 }  // namespace
@@ -49,10 +63,19 @@ bool IsStopped(const ProgramRun& run) {
   return name_end != std::string::npos && status.substr(name_end, 3) == ") T";
 }
 
-unsigned FaultStride(unsigned usual) {
-  const char* text = std::getenv("VMSAVE_FAULT_STRIDE");
-  const long stride = text == nullptr ? 0 : std::strtol(text, nullptr, 10);
-  return stride > 0 ? static_cast<unsigned>(stride) : usual;
+std::string FaultSteps::Text() const {
+  return fmt::format("VMSAVE_FAULT_START={} VMSAVE_FAULT_STRIDE={}", start, stride);
+}
+
+FaultSteps ChooseFaultSteps(unsigned usual_stride) {
+  std::random_device random;
+  const auto draw = [&random](unsigned first, unsigned last) {
+    return std::uniform_int_distribution<unsigned>(first, last)(random);
+  };
+  const unsigned stride = usual_stride == 1 ? 1 : draw(usual_stride / 2, usual_stride + usual_stride / 2);
+  FaultSteps steps{0, FromEnvironment("VMSAVE_FAULT_STRIDE").value_or(stride)};
+  steps.start = FromEnvironment("VMSAVE_FAULT_START").value_or(draw(1, std::min(steps.stride, kFewestSteps)));
+  return steps;
 }
 
 }  // namespace vmsave

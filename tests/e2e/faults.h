@@ -37,7 +37,17 @@ Outcome RunToEndOfGuard(const std::vector<std::string>& command, const std::stri
 // Whether it stands still by a signal, as those of a fault or of job control.
 bool IsStopped(const ProgramRun& run);
 
-// How far the tests go that try fault after fault, at every stride-th step: VMSAVE_FAULT_STRIDE, else `usual`.
-unsigned FaultStride(unsigned usual);
+// At which steps the tests fail a program that try fault after fault.
+struct FaultSteps {
+  // What to set to try the same ones again.
+  std::string Text() const;
+
+  unsigned start;  // from 1 on
+  unsigned stride;
+};
+
+// Every VMSAVE_FAULT_STRIDE-th from VMSAVE_FAULT_START on; what of these is not set is drawn anew each time, the stride
+// near the usual one (1 stays 1): so that all steps are tried in the end.
+FaultSteps ChooseFaultSteps(unsigned usual_stride);
 
 }  // namespace vmsave

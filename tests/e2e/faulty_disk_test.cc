@@ -50,11 +50,11 @@ INSTANTIATE_TEST_SUITE_P(Faults, FaultyDiskTest,
                          [](const auto& shown) { return shown.param.name; });
 
 TEST_P(FaultyDiskTest, IsToldAndTheGuestGoesOn) {
-  const unsigned stride = FaultStride(GetParam().what == "eio" || GetParam().what == "enospc" ? 23 : 1);
+  const FaultSteps calls = ChooseFaultSteps(GetParam().what == "eio" || GetParam().what == "enospc" ? 23 : 1);
   for (const std::string version : {"2", "3"}) {
     int faults = 0;
-    for (unsigned number = 1;; number += stride) {
-      SCOPED_TRACE(fmt::format("version {}, call {}", version, number));
+    for (unsigned number = calls.start;; number += calls.stride) {
+      SCOPED_TRACE(fmt::format("version {}, call {}: {}", version, number, calls.Text()));
       const Outcome outcome = SaveWithFault(GetParam().what, number, version);
       if (outcome.status == 0) break;  // there are fewer such calls
       ++faults;

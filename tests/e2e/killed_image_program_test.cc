@@ -58,10 +58,10 @@ INSTANTIATE_TEST_SUITE_P(Ways, KilledImageProgramTest, testing::ValuesIn(kWays),
                          [](const auto& shown) { return shown.param.name; });
 
 TEST_P(KilledImageProgramTest, AtAnyStepLeavesAWholeFileOrNone) {
-  const unsigned stride = FaultStride(kUsualStride);
+  const FaultSteps steps = ChooseFaultSteps(kUsualStride);
   int kills = 0;
-  for (unsigned step = 1;; step += stride) {
-    SCOPED_TRACE(fmt::format("killed at step {}", step));
+  for (unsigned step = steps.start;; step += steps.stride) {
+    SCOPED_TRACE(fmt::format("killed at step {}: {}", step, steps.Text()));
 
     const Outcome outcome = RunWithKill("kill", step);
 

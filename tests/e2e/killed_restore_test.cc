@@ -36,10 +36,10 @@ class KilledRestoreTest : public EachQemuTest {
   }
 
   void ExpectAllOrNothing(const std::string& way, const std::vector<std::string>& more_options) {
-    const unsigned stride = FaultStride(kUsualStride);
+    const FaultSteps steps = ChooseFaultSteps(kUsualStride);
     int kills = 0;
-    for (unsigned step = static_cast<unsigned>(way.size()) % stride + 1;; step += stride) {
-      SCOPED_TRACE(fmt::format("{}, killed at step {}", way, step));
+    for (unsigned step = steps.start;; step += steps.stride) {
+      SCOPED_TRACE(fmt::format("{}, killed at step {}: {}", way, step, steps.Text()));
       Guest restored(files_, fmt::format("restored-{}-{}", way, step), shape_);
       restored.PrintToCopyOf(*saved_);
       std::vector<std::string> command = VmrestoreCommand(restored, {"--detach", "--via", way, ImagePath()});

@@ -15,10 +15,8 @@ namespace {
 
 constexpr unsigned kUsualStride = 23;
 
-std::vector<WayToSave> WaysToSaveWith(WhichQemu qemu) {
-  std::vector<WayToSave> ways = WaysToSave();
-  std::erase_if(ways, [qemu](const WayToSave& way) { return way.qemu != qemu; });
-  return ways;
+bool IsUsualOfNewQemu(const WayToSave& way) {
+  return IsUsual(way) && way.qemu == WhichQemu::kNew;
 }
 
 class KilledSaveTest : public EndToEndTest, public testing::WithParamInterface<WayToSave> {
@@ -50,18 +48,16 @@ class KilledSaveTest : public EndToEndTest, public testing::WithParamInterface<W
   // it left an image.
   template <class Check>
   void KillAtSteps(const std::string& after, const Check& check) {
-    const unsigned stride = FaultStride(kUsualStride);
-    unsigned step = static_cast<unsigned>(GetParam().name.size() * GetParam().name.front()) % stride + 1;
+    const FaultSteps steps = ChooseFaultSteps(kUsualStride);
     int kills = 0;
-    while (true) {
-      SCOPED_TRACE(fmt::format("killed at step {}", step));
+    for (unsigned step = steps.start;; step += steps.stride) {
+      SCOPED_TRACE(fmt::format("killed at step {}: {}", step, steps.Text()));
       const Outcome outcome = SaveKilledAt("kill", step, after);
       const bool image_is_there = TakeImage();
       if (outcome.status == 0) break;  // a save that has fewer steps
       ASSERT_EQ(outcome.status, kKilled) << outcome.err;
       ASSERT_NO_FATAL_FAILURE(check(outcome, image_is_there));
       ++kills;
-      step += stride;
     }
     EXPECT_GT(kills, 0);
     RecordProperty("kills", kills);
@@ -98,8 +94,7 @@ class KilledSaveTest : public EndToEndTest, public testing::WithParamInterface<W
   }
 };
 
-INSTANTIATE_TEST_SUITE_P(Ways, KilledSaveTest, testing::ValuesIn(WaysToSave()),
-                         [](const auto& shown) { return shown.param.name; });
+INSTANTIATE_TEST_SUITE_P(Ways, KilledSaveTest, testing::ValuesIn(WaysToSave(IsUsual)), NameOfWay);
 
 TEST_P(KilledSaveTest, AtAnyStepLeavesAllOrNothing) {
   KillAtSteps("resume", [&](const Outcome& outcome, bool image_is_there) {
@@ -137,8 +132,7 @@ TEST_P(KilledSaveTest, OnceTheImageHasItsNameTheSaveIsFinished) {
 
 // The guest is to stand still after its save, or did before it.
 class KilledSaveOfPausedTest : public KilledSaveTest {};
-INSTANTIATE_TEST_SUITE_P(Ways, KilledSaveOfPausedTest, testing::ValuesIn(WaysToSaveWith(WhichQemu::kNew)),
-                         [](const auto& shown) { return shown.param.name; });
+INSTANTIATE_TEST_SUITE_P(Ways, KilledSaveOfPausedTest, testing::ValuesIn(WaysToSave(IsUsualOfNewQemu)), NameOfWay);
 
 // Else it is in no image, and runs on.
 TEST_P(KilledSaveOfPausedTest, PausesTheGuestOnlyBesideItsImage) {
@@ -167,8 +161,7 @@ TEST_P(KilledSaveOfPausedTest, LeavesAGuestPausedThatWasPausedBefore) {
 }
 
 class OneWayKilledTest : public KilledSaveTest {};
-INSTANTIATE_TEST_SUITE_P(OneWay, OneWayKilledTest, testing::Values(WaysToSave().front()),
-                         [](const auto& shown) { return shown.param.name; });
+INSTANTIATE_TEST_SUITE_P(OneWay, OneWayKilledTest, testing::Values(AllWaysToSave().front()), NameOfWay);
 
 // As a name may be: a path is bytes, and no text.
 TEST_P(OneWayKilledTest, OfANameThatIsNoUtf8IsUndoneToo) {
@@ -192,7 +185,9 @@ TEST_P(OneWayKilledTest, OlderImageSurvivesUntilTheNewOneIsComplete) {
   std::vector<std::string> command = Command("resume");
   command.emplace_back("--force");
 
-  for (unsigned step = 1; ReadWholeFile(ImagePath()) == older; step += FaultStride(kUsualStride)) {
+  const FaultSteps steps = ChooseFaultSteps(kUsualStride);
+  SCOPED_TRACE(steps.Text());
+  for (unsigned step = steps.start; ReadWholeFile(ImagePath()) == older; step += steps.stride) {
     RunToEndOfGuard(WithFault("kill", step, sockets_.path(), command), ImagePath());
     ASSERT_TRUE(Succeeded(RunToEnd({VMIMAGE_PROGRAM, "verify", ImagePath()}))) << "step " << step;
     ASSERT_EQ(FilesBesideImage().size(), 1U) << "step " << step;
@@ -203,8 +198,9 @@ TEST_P(OneWayKilledTest, OlderImageSurvivesUntilTheNewOneIsComplete) {
 
 // What nobody can undo any more is left as README says, and what README says to type then works.
 TEST_P(OneWayKilledTest, KilledWithItsGuardLeavesNothingThatIsWronglyTakenForAnImage) {
-  for (unsigned step = 1;; step += FaultStride(kUsualStride)) {
-    SCOPED_TRACE(fmt::format("killed at step {}", step));
+  const FaultSteps steps = ChooseFaultSteps(kUsualStride);
+  for (unsigned step = steps.start;; step += steps.stride) {
+    SCOPED_TRACE(fmt::format("killed at step {}: {}", step, steps.Text()));
     const Outcome outcome = SaveKilledAt("killboth", step, "resume");
     if (outcome.status == 0) break;  // a save that has fewer steps
     ASSERT_EQ(outcome.status, kKilled) << outcome.err;
