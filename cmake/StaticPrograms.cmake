@@ -18,8 +18,10 @@ add_library(vmsave_static_additions STATIC
   cmake/static/fmt.cc
   cmake/static/xxhash_dispatch.cc)
 
+set(vmsave_rooms)
 set(vmsave_room_archives)
 foreach(room cli convert qemu writer reader io format)
+  list(APPEND vmsave_rooms vmsave_${room})
   list(APPEND vmsave_room_archives $<TARGET_FILE:vmsave_${room}>)
 endforeach()
 
@@ -30,5 +32,6 @@ foreach(program vmsave vmrestore vmimage)
     RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/bin)
   # Files, not targets, which would bring the shared libraries along.
   target_link_libraries(${program}-static PRIVATE -static -s ${vmsave_room_archives} vmsave_static_additions ${vmsave_archives})
-  add_dependencies(${program}-static ${program})
+  # Rooms too: a program does not link all of those that its static one names.
+  add_dependencies(${program}-static ${program} ${vmsave_rooms})
 endforeach()

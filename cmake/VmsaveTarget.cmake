@@ -4,8 +4,12 @@ set(VMSAVE_SANITIZE "" CACHE STRING "Sanitizers, as in -fsanitize=")
 add_library(vmsave_flags INTERFACE)
 target_compile_options(vmsave_flags INTERFACE -Wall -Wextra -Wconversion -Wshadow -Wnon-virtual-dtor -Werror)
 target_include_directories(vmsave_flags INTERFACE ${PROJECT_SOURCE_DIR})
+# What of them a directory or a target is compiled without, as in -fno-sanitize=.
+define_property(TARGET PROPERTY VMSAVE_NO_SANITIZE INHERITED)
 if(VMSAVE_SANITIZE)
-  target_compile_options(vmsave_flags INTERFACE -fsanitize=${VMSAVE_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
+  set(without $<TARGET_PROPERTY:VMSAVE_NO_SANITIZE>)
+  target_compile_options(vmsave_flags INTERFACE -fsanitize=${VMSAVE_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all
+    $<$<BOOL:${without}>:-fno-sanitize=${without}>)
   target_link_options(vmsave_flags INTERFACE -fsanitize=${VMSAVE_SANITIZE})
 endif()
 
