@@ -45,14 +45,11 @@ class ResumedGuestTest : public EndToEndTest, public testing::WithParamInterface
   std::unique_ptr<QmpClient> second_;
 };
 
-std::vector<WayToSave> WaysThatStopTheGuest() {
-  std::vector<WayToSave> ways = WaysToSave();
-  std::erase_if(ways, [](const WayToSave& way) { return way.name.starts_with("Snapshot"); });
-  return ways;
+bool StopsTheGuest(const WayToSave& way) {
+  return !IsSnapshot(way) && IsUsual(way);
 }
 
-INSTANTIATE_TEST_SUITE_P(Ways, ResumedGuestTest, testing::ValuesIn(WaysThatStopTheGuest()),
-                         [](const auto& shown) { return shown.param.name; });
+INSTANTIATE_TEST_SUITE_P(Ways, ResumedGuestTest, testing::ValuesIn(WaysToSave(StopsTheGuest)), NameOfWay);
 
 // Its disks are newer than what was saved of it: to end it would leave an image that ruins them.
 TEST_P(ResumedGuestTest, IsNotEndedWithAnOlderImage) {
@@ -66,8 +63,7 @@ TEST_P(ResumedGuestTest, IsNotEndedWithAnOlderImage) {
 }
 
 class ResumedLateTest : public ResumedGuestTest {};
-INSTANTIATE_TEST_SUITE_P(Memory, ResumedLateTest, testing::Values(WaysToSave().front()),
-                         [](const auto& shown) { return shown.param.name; });
+INSTANTIATE_TEST_SUITE_P(Memory, ResumedLateTest, testing::Values(AllWaysToSave().front()), NameOfWay);
 
 TEST_P(ResumedLateTest, RunsOnBesideItsImageWhichIsSaid) {
   ProgramRun save(SaveWithFault("stoprename", 1, "quit"));
@@ -114,18 +110,12 @@ class PausedMeanwhileTest : public ResumedGuestTest {
 };
 
 std::vector<WayToSave> LiveWays() {
-  std::vector<WayToSave> ways = WaysToSave();
-  std::erase_if(ways, [](const WayToSave& way) { return !way.name.starts_with("Live"); });
-  for (const WhichQemu qemu : {WhichQemu::kOld, WhichQemu::kNew}) {
-    const std::string name = qemu == WhichQemu::kOld ? "LiveStreamOld" : "LiveStreamNew";
-    ways.push_back({name, qemu, Ram::kPrivate, {"--live", "--from", "stream", "--image-version", "3"}});
-  }
+  std::vector<WayToSave> ways = WaysToSave([](const WayToSave& way) { return HasOption(way, "--live"); });
   for (WayToSave& way : ways) way.options.insert(way.options.end(), {"--max-bandwidth", "1M", "--progress", "json"});
   return ways;
 }
 
-INSTANTIATE_TEST_SUITE_P(Ways, PausedMeanwhileTest, testing::ValuesIn(LiveWays()),
-                         [](const auto& shown) { return shown.param.name; });
+INSTANTIATE_TEST_SUITE_P(Ways, PausedMeanwhileTest, testing::ValuesIn(LiveWays()), NameOfWay);
 
 TEST_P(PausedMeanwhileTest, StaysPausedWhicheverWriteFails) {
   int failures = 0;
