@@ -1,4 +1,6 @@
 // Somebody else resumes a guest while it is saved, or pauses it.
+#include <fmt/format.h>
+
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <set>
@@ -119,8 +121,9 @@ INSTANTIATE_TEST_SUITE_P(Ways, PausedMeanwhileTest, testing::ValuesIn(LiveWays()
 
 TEST_P(PausedMeanwhileTest, StaysPausedWhicheverWriteFails) {
   int failures = 0;
-  for (unsigned number = 1;; number += FaultStride(97)) {
-    SCOPED_TRACE(number);
+  const FaultSteps calls = ChooseFaultSteps(97);
+  for (unsigned number = calls.start;; number += calls.stride) {
+    SCOPED_TRACE(fmt::format("write {}: {}", number, calls.Text()));
     ProgramRun save(SaveWithFault("enospc", number, "resume"));
     WaitUntil("the migration",
               [&] { return save.Ended() || second_->Execute("query-migrate").value("status", "") == "active"; });
