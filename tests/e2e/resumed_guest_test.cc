@@ -79,7 +79,7 @@ TEST_P(ResumedLateTest, RunsOnBesideItsImageWhichIsSaid) {
 
 // Slow, so that its memory is still read then.
 TEST_P(ResumedLateTest, IsNotSavedWhereItsMemoryMayHaveChanged) {
-  ProgramRun save(SaveWithFault("slow", /*milliseconds=*/200, "resume"));
+  ProgramRun save(SaveWithFault("slow", /*milliseconds=*/20, "resume"));
   WaitUntil("the reading of its memory",
             [&] { return save.Ended() || second_->Execute("query-status").value("status", "") == "postmigrate"; });
 

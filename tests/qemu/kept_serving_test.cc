@@ -16,8 +16,8 @@
 namespace vmsave {
 namespace {
 
-// No process has it.
-constexpr pid_t kQemu = 2'000'000'000;
+// No process has it, and no other test at the same time.
+const pid_t kQemu = 1'000'000'000 + ::getpid();
 
 struct Ends {
   FileDescriptor ours;
@@ -119,7 +119,7 @@ TEST_F(KeptServingTest, IsKeptOnWhereWhoAskedForItIsGoneAtOnce) {
 TEST_F(KeptServingTest, IsNotThereForAnotherQemu) {
   std::future<KeptEnd> end = Keep(Kept());
 
-  EXPECT_FALSE(TakeKept(kQemu - 1));
+  EXPECT_FALSE(TakeKept(-kQemu));
 
   qmp_.theirs.Close();
   EXPECT_EQ(end.get(), KeptEnd::kQemuEnded);
