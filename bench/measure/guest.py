@@ -41,16 +41,18 @@ class RamShape:
             yield place * _PIECE, min(_PIECE, self.used - i * _PIECE)
 
 
-def write_ram(path: Path, shape: RamShape) -> None:
-    """The file of a memory backend, as a guest would have left it."""
+def write_ram(path: Path, shape: RamShape, start: int = 0) -> None:
+    """The file of a memory backend, as a guest would have left it: a hole up to `start`, and the shape behind it."""
     with path.open("wb") as file:
-        file.truncate(shape.size)
+        end = start + shape.size
+        file.truncate(end)
+        file.seek(start)
         for offset, length in shape.pieces():
-            file.seek(offset)
+            file.seek(start + offset)
             file.write(os.urandom(length))
         if shape.dense:
-            for offset in range(file.tell(), shape.size, _PIECE):
-                file.write(bytes(min(_PIECE, shape.size - offset)))
+            for offset in range(file.tell(), end, _PIECE):
+                file.write(bytes(min(_PIECE, end - offset)))
 
 
 def holes(descriptor: int) -> list[tuple[int, int]]:

@@ -1,4 +1,4 @@
-"""What bench/compare and bench/nvme have in common as programs."""
+"""What bench/compare, bench/lazy and bench/nvme have in common as programs."""
 
 import argparse
 import shutil

@@ -44,10 +44,18 @@ class Qmp:
     def wait_event(self, name: str, accept=lambda data: True) -> dict:
         """The data of the first event of that name that is accepted and was not waited for yet; others before it are
         forgotten."""
+        return self._wait_event(name, accept).get("data", {})
+
+    def wait_event_time(self, name: str) -> float:
+        """The same, when it happened: seconds of the epoch, by QEMU's clock."""
+        stamp = self._wait_event(name, lambda data: True)["timestamp"]
+        return stamp["seconds"] + stamp["microseconds"] / 1e6
+
+    def _wait_event(self, name: str, accept) -> dict:
         while True:
             event = self._events.pop(0) if self._events else self._read()
             if event.get("event") == name and accept(event.get("data", {})):
-                return event.get("data", {})
+                return event
 
     def _read(self) -> dict:
         try:

@@ -7,7 +7,6 @@ from typing import Mapping, Sequence
 
 from measure.sizes import GIB, format_size
 from measure.statistics import Spread, Verdict, spread
-from measure.usage import Usage
 from measure.work import Measured, Target
 
 _FIGURES = {"wall": "time", "cpu": "CPU", "peak": "own memory"}
@@ -25,6 +24,10 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def in_digits(figure: float) -> str:
     return f"{figure:.2f}" if figure < 10 else f"{figure:.1f}"
+
+
+def in_milliseconds(seconds: float) -> str:
+    return f"{in_digits(seconds * 1000)} ms"
 
 
 def with_range(figures: Spread) -> str:
@@ -52,17 +55,19 @@ def outcome(verdict: Verdict) -> str:
     return f"missed by {verdict.excess:.0%}"
 
 
-def _targets_row(measured: Measured, target: Target) -> list[str]:
+def _targets_row(measured: Measured, target: Target, figures: Mapping[str, str]) -> list[str]:
     verdict = measured.verdict(target)
     if target.theirs is None:
-        figure, limit = format_size(verdict.figure.median), format_size(verdict.limit)
+        unit = format_size if target.figure == "peak" else in_milliseconds
+        figure, limit = unit(verdict.figure.median), unit(verdict.limit)
     else:
         figure, limit = with_range(verdict.figure), in_digits(verdict.limit)
-    return [target.name(), _FIGURES[target.figure], figure, f"<= {limit}", outcome(verdict)]
+    return [target.name(), figures[target.figure], figure, f"<= {limit}", outcome(verdict)]
 
 
-def targets_table(measured: Measured) -> str:
-    rows = [_targets_row(measured, target) for target in measured.targets()]
+def targets_table(measured: Measured, figures: Mapping[str, str] = _FIGURES) -> str:
+    """`figures`: what those of the targets are called."""
+    rows = [_targets_row(measured, target, figures) for target in measured.targets()]
     return table(["ratio", "of", "median (least..most)", "target", ""], rows)
 
 
@@ -80,18 +85,17 @@ def facts_list(facts: Mapping[str, str]) -> str:
     return "\n".join(f"{name + ':':<{width}} {fact}" for name, fact in facts.items())
 
 
-_USAGE_COLUMNS = [field.name for field in fields(Usage)]
-
-
 def write_csv(path: Path, facts: Mapping[str, str], results: Sequence[Measured]) -> None:
-    """Every single run; what the machine was stands in front, in lines that start with "#". Seconds and bytes."""
+    """Every single run; what the machine was stands in front, in lines that start with "#". Seconds and bytes.
+    REQUIRES: a result, and usage of the same kind in all."""
     with path.open("w", newline="") as file:
         file.writelines(f"# {line}\n" for line in facts_list(facts).split("\n"))
         rows = csv.writer(file)
-        rows.writerow(["work", "title", "contender", "round", "place", "payload", *_USAGE_COLUMNS])
+        columns = [field.name for field in fields(results[0].samples[0].usage)]
+        rows.writerow(["work", "title", "contender", "round", "place", "payload", *columns])
         for measured in results:
             work = measured.work
             for sample in measured.samples:
-                usage = [getattr(sample.usage, name) for name in _USAGE_COLUMNS]
+                usage = [getattr(sample.usage, name) for name in columns]
                 head = [work.key, work.title, sample.contender, sample.round, sample.place]
                 rows.writerow([*head, work.payload(measured.sizes), *usage])

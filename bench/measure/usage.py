@@ -41,6 +41,11 @@ def process_cpu(pid: int) -> float:
     return time.clock_gettime((~pid << 3) | 2)
 
 
+def thread_cpu(pid: int, thread: int) -> float:
+    """The same of one thread of a process. The clocks of others' threads cannot be read."""
+    return int(Path(f"/proc/{pid}/task/{thread}/schedstat").read_text().split()[0]) / 1e9
+
+
 def anonymous_memory(pid: int) -> int:
     """Bytes; 0 of a process that has ended."""
     try:
@@ -116,13 +121,18 @@ def run(command: Sequence[str], output: Path) -> Usage:
 
 
 class ProcessMeter:
-    """What a process that lives on, QEMU, spends from now on."""
+    """What a process that lives on, QEMU, spends from now on; without what the thread `apart` does."""
 
-    def __init__(self, pid: int):
+    def __init__(self, pid: int, apart: int | None = None):
         self._pid = pid
+        self._apart = apart
         self._start = time.monotonic()
-        self._cpu = process_cpu(pid)
+        self._cpu = self._cpu_now()
         self._io = self._io_now()
+
+    def _cpu_now(self) -> float:
+        apart = thread_cpu(self._pid, self._apart) if self._apart is not None else 0.0
+        return process_cpu(self._pid) - apart
 
     def _io_now(self) -> tuple[int, int]:
         fields = dict(line.split(": ") for line in Path(f"/proc/{self._pid}/io").read_text().splitlines())
@@ -133,7 +143,7 @@ class ProcessMeter:
         written, read = self._io_now()
         return Usage(
             wall=wall,
-            cpu=process_cpu(self._pid) - self._cpu,
+            cpu=self._cpu_now() - self._cpu,
             written=written - self._io[0],
             read=read - self._io[1],
         )

@@ -30,7 +30,8 @@ class Target:
 @dataclass(frozen=True)
 class Work:
     """`contenders`: what is needed for the work stands ready within that context. `targets`, `payload` (bytes that are
-    moved) and `memory` (bytes that guests take at most) follow from the sizes."""
+    moved) and `memory` (bytes that guests take at most) follow from the sizes. `least`: the share of the payload that
+    every run moves."""
 
     key: str
     title: str
@@ -38,6 +39,7 @@ class Work:
     targets: Callable[[Sizes], Sequence[Target]]
     payload: Callable[[Sizes], int]
     memory: Callable[[Sizes], int]
+    least: float = 0.9
 
 
 @dataclass(frozen=True)
@@ -74,11 +76,11 @@ class Measured:
         return self.work.targets(self.sizes)
 
 
-def require_moved(usage: Usage, payload: int, name: str) -> None:
+def require_moved(usage: Usage, payload: int, name: str, least: float = 0.9) -> None:
     """Raises Failure where less was done than is claimed: an incomplete file, an image that came from the page cache.
     The firmware may have zeroed a little."""
     moved = max(usage.on_disk, usage.read)
-    if moved < 0.9 * payload:
+    if moved < least * payload:
         raise Failure(f"{name} moved {format_size(moved)} of {format_size(payload)}: that is no comparison")
 
 
@@ -99,7 +101,7 @@ def measure(work: Work, bench: Bench, rounds: int, tell: Callable[[str], None]) 
                 when = f"round {round_number} of {rounds}" if round_number > 0 else "warming up"
                 tell(f"{work.key}: {when}, {name}")
                 usage = contenders[name]()
-                require_moved(usage, work.payload(bench.sizes), name)
+                require_moved(usage, work.payload(bench.sizes), name, work.least)
                 if round_number > 0:
                     measured.samples.append(Sample(name, round_number, place, usage))
     return measured
