@@ -238,13 +238,15 @@ class Program {
       TellStart(start);
       if (options_.detach) go_to_background_();
     };
-    events.on_interrupt = [this, asked = 0]() mutable { return GoOnServing(++asked); };
+    events.serving.on_interrupt = [this, asked = 0]() mutable { return GoOnServing(++asked); };
     const std::optional<WorkingSet> known = KnownWorkingSet();
+    events.serving.on_needed_first = [&](const std::vector<WorkChunk>& needed) {
+      if (!options_.no_record) RecordWorkingSet(known, needed);
+    };
     LazyOptions lazy{MakeServeOptions(options_, restore_.wish), restore_.run, {}};
     if (known) lazy.early = ChunksOf(image_, *known);
     const LazySummary summary =
         LeavingToGuard(lives, [&] { return vmsave::RestoreLazily(qmp, image_, lazy, events, progress_, interrupt_); });
-    if (!options_.no_record) RecordWorkingSet(known, summary.demanded_first);
     if (process_) process_->RemoveSocket();
     return {AsText(summary, GuestName()), AsJson(summary, options_.image)};
   }
@@ -315,7 +317,7 @@ class Program {
       guard_.NoteStarted();
       TellStart(start);
     };
-    events.on_interrupt = [this, asked = 0]() mutable { return GoOnServing(++asked); };
+    events.serving.on_interrupt = [this, asked = 0]() mutable { return GoOnServing(++asked); };
     return events;
   }
 

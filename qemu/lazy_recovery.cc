@@ -63,7 +63,7 @@ class LazyRecovery {
     Reconnect(channel);
     Serving serving(qmp_, image_, blocks_, options_.serve, AwaitAnswers(channel.socket()), channel.socket(), decoder_);
     if (AwaitQemu(serving)) TellStart();
-    summary_.outcome = serving.WaitForEnd(progress_, interrupt_, events_.on_interrupt);
+    summary_.outcome = serving.WaitForEnd(progress_, interrupt_, events_.serving);
     if (!summary_.outcome.guest_ended) Finish();
     summary_.elapsed = Clock::now() - start_;
     summary_.ram = image_.contents().ram_length();

@@ -57,8 +57,7 @@ class LazyRestore {
     AwaitDevices(serving);
     serving.LetEnd();
     LetRunOrNot();
-    summary_.outcome = serving.WaitForEnd(progress_, interrupt_, events_.on_interrupt);
-    summary_.demanded_first = serving.DemandedFirst();
+    summary_.outcome = serving.WaitForEnd(progress_, interrupt_, events_.serving);
     if (!summary_.outcome.guest_ended) FinishLazily(qmp_);
     summary_.elapsed = Clock::now() - start_;
     return summary_;

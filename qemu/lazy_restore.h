@@ -30,7 +30,6 @@ struct LazySummary {
   LazyStart start;
   std::chrono::duration<double> elapsed{};  // until all of it was there
   ServingOutcome outcome;
-  std::vector<WorkChunk> demanded_first;  // what the guest needed in its first minute, in order
 };
 
 // What somebody needs to go on although QEMU's main thread waits for a page itself, and answers nothing until then.
@@ -46,7 +45,7 @@ struct LazyEvents {
   std::function<void(const LazyBegin&)> on_begin;
   std::function<void()> on_begun;  // from now on the guest lives: nobody is to end its QEMU
   std::function<void(const LazyStart&)> on_running;
-  ServingInterrupted on_interrupt;
+  ServingEvents serving;
 };
 
 // REQUIRES: RefuseNeverLazy has passed, and WhyNotLazy told no reason. Checked before QEMU is given anything: as for

@@ -7,6 +7,7 @@
 
 #include <array>
 #include <cerrno>
+#include <utility>
 
 namespace vmsave {
 namespace {
@@ -81,8 +82,7 @@ void Serving::CheckGoesOn() {
   if (ended_ && failure_) std::rethrow_exception(failure_);
 }
 
-ServingOutcome Serving::WaitForEnd(Progress& progress, const Interrupt& interrupt,
-                                   const ServingInterrupted& interrupted) {
+ServingOutcome Serving::WaitForEnd(Progress& progress, const Interrupt& interrupt, const ServingEvents& events) {
   progress.Begin("filling", present_);
   while (!ended_) {
     ShowProgress(progress);
@@ -90,12 +90,14 @@ ServingOutcome Serving::WaitForEnd(Progress& progress, const Interrupt& interrup
     if (server_.damage()) {
       GiveUp(ErrorKind::kDamaged, fmt::format("{}: wrong checksum", Describe(image_, *server_.damage())));
     }
-    if (interrupt.requested() && !interrupted()) {
+    if (server_.HasNotedAll()) TellNeededFirst(events);
+    if (interrupt.requested() && !events.on_interrupt()) {
       Stop();
       throw Error(ErrorKind::kInterrupted, "stopped", "interrupted by the operator");
     }
   }
   ShowProgress(progress);
+  TellNeededFirst(events);
   ServingOutcome outcome{server_.figures(), !server_.done()};
   if (!outcome.guest_ended || QemuHasEnded()) return outcome;
   try {
@@ -104,6 +106,11 @@ ServingOutcome Serving::WaitForEnd(Progress& progress, const Interrupt& interrup
     GiveUp(error.kind(), error.what());
   }
   return outcome;
+}
+
+void Serving::TellNeededFirst(const ServingEvents& events) {
+  if (std::exchange(needed_first_told_, true) || !events.on_needed_first) return;
+  events.on_needed_first(server_.DemandedFirst());
 }
 
 void Serving::ShowProgress(Progress& progress) const {

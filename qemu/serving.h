@@ -16,8 +16,12 @@
 
 namespace vmsave {
 
-// The operator asks to end (and once more for every time that he asks again): whether the serving goes on.
-using ServingInterrupted = std::function<bool()>;
+struct ServingEvents {
+  // The operator asks to end (and once more for every time that he asks again): whether the serving goes on.
+  std::function<bool()> on_interrupt;
+  // What the guest needed in its first minute, in order. Once: when that is over, or all of its memory is there.
+  std::function<void(const std::vector<WorkChunk>&)> on_needed_first{};
+};
 
 struct ServingOutcome {
   ServingFigures figures;
@@ -47,17 +51,16 @@ class Serving {
   bool IsAtEnd() const { return ended_ || server_.damage(); }
 
   // Returns once QEMU has all memory, or has ended. Throws Error once the guest cannot be served any more: it has been
-  // paused then, as far as it could be, and lives; what to do is said. Throws Error{kInterrupted} where `interrupted`
-  // says so; the guest is left as it is.
-  ServingOutcome WaitForEnd(Progress& progress, const Interrupt& interrupt, const ServingInterrupted& interrupted);
-
-  std::vector<WorkChunk> DemandedFirst() const { return server_.DemandedFirst(); }
+  // paused then, as far as it could be, and lives; what to do is said. Throws Error{kInterrupted} where
+  // `on_interrupt` says so; the guest is left as it is.
+  ServingOutcome WaitForEnd(Progress& progress, const Interrupt& interrupt, const ServingEvents& events);
 
  private:
   void Run();
   void Stop();
   bool QemuHasEnded();
   void ShowProgress(Progress& progress) const;
+  void TellNeededFirst(const ServingEvents& events);
   void WaitForNews(const Interrupt& interrupt) const;
   [[noreturn]] void GiveUp(ErrorKind kind, std::string_view why);
   void PauseGuest() noexcept;
@@ -72,6 +75,7 @@ class Serving {
   SocketSource source_;
   PageServer server_;
   ByteCount present_;
+  bool needed_first_told_ = false;
   std::atomic<bool> ended_ = false;
   std::exception_ptr failure_;  // once it has ended
   std::jthread thread_;

@@ -49,6 +49,7 @@ class PageServer {
 
   ServingFigures figures() const { return desk_.figures(); }
   std::vector<WorkChunk> DemandedFirst() const { return desk_.DemandedFirst(); }
+  bool HasNotedAll() const { return desk_.HasNotedAll(); }
 
   // The first pages that cannot be sent because their checksum is wrong.
   std::optional<DamagedPages> damage() const;

@@ -6,7 +6,6 @@ namespace vmsave {
 namespace {
 
 constexpr std::size_t kMostDemandedInMemory = 64;  // chunks that are read, and that QEMU does not take
-constexpr std::chrono::minutes kFirst{1};
 constexpr std::chrono::milliseconds kGiveWayFor{2};  // a guest that asks without end is not to stop the filling
 
 std::uint64_t LongestHostPage(const std::vector<PostcopyBlock>& blocks) {
@@ -96,7 +95,7 @@ void ServingDesk::AskForHostPage(std::size_t block, std::uint64_t page) {
   entry->second.push_back(wanted);
   order_.Prefer(block, page);
   if (!is_new) return;
-  if (wanted.since - start_ < kFirst) demanded_first_.push_back(chunk);
+  if (wanted.since - start_ < fill_.noted) demanded_first_.push_back(chunk);
   demands_.push_back(chunk);
   demand_came_.notify_one();
 }
@@ -303,6 +302,10 @@ ServingFigures ServingDesk::figures() const {
 std::vector<WorkChunk> ServingDesk::DemandedFirst() const {
   const std::lock_guard lock(mutex_);
   return demanded_first_;
+}
+
+bool ServingDesk::HasNotedAll() const {
+  return Clock::now() - start_ >= fill_.noted;
 }
 
 void ServingDesk::LetEnd() {

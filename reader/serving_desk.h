@@ -22,6 +22,8 @@ namespace vmsave {
 struct FillOptions {
   bool on = true;                 // else pages are only sent when they are asked for
   std::optional<ByteCount> rate;  // bytes of the image in a second, at most
+  // For so long it is noted what is asked for: the guest's working set.
+  std::chrono::steady_clock::duration noted = std::chrono::minutes(1);
 };
 
 struct ServingFigures {
@@ -84,8 +86,9 @@ class ServingDesk {
   bool AllSent() const;
   ServingFigures figures() const;
 
-  // The chunks that were demanded, in order, as far as they came in the first minute.
+  // The chunks that were demanded, in order, as far as they are noted; and whether no more will be.
   std::vector<WorkChunk> DemandedFirst() const;
+  bool HasNotedAll() const;
 
   // Everybody who waits goes home.
   void Close();

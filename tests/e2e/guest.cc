@@ -60,6 +60,15 @@ Guest::~Guest() {
   std::filesystem::remove(ram_path_, ignored);
 }
 
+std::string WhyNotHere(Ram ram, unsigned memory_kib) {
+  constexpr unsigned kHugePageKib = 2048;
+  unsigned free_pages = 0;
+  std::ifstream("/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages") >> free_pages;
+  const unsigned wanted = memory_kib / kHugePageKib;
+  if (ram != Ram::kHugePages || free_pages >= wanted) return "";
+  return fmt::format("{} huge pages are free (sysctl vm.nr_hugepages={} makes them)", free_pages, wanted);
+}
+
 void Guest::PrintToCopyOf(const Guest& other) const {
   std::filesystem::copy_file(other.log_path_, log_path_);
 }
@@ -67,6 +76,13 @@ void Guest::PrintToCopyOf(const Guest& other) const {
 std::vector<std::string> Guest::RamOptions() const {
   const auto backend = [](std::string_view type, std::string_view id, unsigned kib) {
     return fmt::format("memory-backend-{},id={},size={}K,share=on", type, id, kib);
+  };
+  const auto two_nodes = [&](const std::string& first) -> std::vector<std::string> {
+    return {"-machine", shape_.machine,
+            "-object",  first,
+            "-object",  backend("memfd", "ram1", shape_.memory_kib / 2),
+            "-numa",    "node,memdev=ram0",
+            "-numa",    "node,memdev=ram1"};
   };
   const std::string machine = shape_.machine + ",memory-backend=pc.ram";
   const std::string in_file = ",mem-path=" + ram_path_;
@@ -76,12 +92,13 @@ std::vector<std::string> Guest::RamOptions() const {
       return {"-machine", machine, "-object", backend("file", "pc.ram", shape_.memory_kib) + in_file};
     case Ram::kMemfd:
       return {"-machine", machine, "-object", backend("memfd", "pc.ram", shape_.memory_kib)};
+    case Ram::kHugePages:
+      return {"-machine", machine, "-object",
+              backend("memfd", "pc.ram", shape_.memory_kib) + ",hugetlb=on,hugetlbsize=2M"};
     case Ram::kTwoBlocks:
-      return {"-machine", shape_.machine,
-              "-object",  backend("file", "ram0", shape_.memory_kib / 2) + in_file,
-              "-object",  backend("memfd", "ram1", shape_.memory_kib / 2),
-              "-numa",    "node,memdev=ram0",
-              "-numa",    "node,memdev=ram1"};
+      return two_nodes(backend("file", "ram0", shape_.memory_kib / 2) + in_file);
+    case Ram::kTwoMemfds:
+      return two_nodes(backend("memfd", "ram0", shape_.memory_kib / 2));
     case Ram::kPrivate:
       break;
   }

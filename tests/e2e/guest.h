@@ -28,8 +28,13 @@ enum class Ram {
   kShm,        // a file in /dev/shm
   kMemfd,      // has no name
   kTwoBlocks,  // two NUMA nodes of half the size, one of a file, one of a memfd
+  kTwoMemfds,  // the same of two memfds
+  kHugePages,  // a memfd of pages of 2 MiB
   kPrivate,    // no backend of its own
 };
+
+// Empty, or why this host has no such RAM.
+std::string WhyNotHere(Ram ram, unsigned memory_kib);
 
 // What an operator would write into the command.
 struct GuestShape {

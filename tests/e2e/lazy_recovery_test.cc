@@ -162,6 +162,37 @@ TEST_P(LazyRecoveryTest, RecoveryThatIsInterruptedIsRecovered) {
   EXPECT_TRUE(GoesOn(*guest));
 }
 
+// Some of the reads come before there is a guest to lose.
+TEST_P(LazyRecoveryTest, ReadThatFailsLosesNoGuest) {
+  const ScratchDirectory sockets{std::filesystem::temp_directory_path()};  // names of sockets are short
+  int recovered = 0;
+  const FaultSteps reads = ChooseFaultSteps(41);
+  for (unsigned number = reads.start;; number += reads.stride) {
+    SCOPED_TRACE(fmt::format("read {}: {}", number, reads.Text()));
+    const auto guest = NewWaiting();
+    const Outcome outcome =
+        RunToEnd(WithFault("eioread", number, sockets.path(), LazyCommand(*guest, {"--io-engine", "sync"})));
+    if (outcome.status == 0) break;  // there are fewer reads
+    ASSERT_TRUE(Refused(outcome, 1, "Input/output error"));
+    if (outcome.err.find("vmrestore --recover") == std::string::npos) continue;
+    ASSERT_TRUE(
+        Succeeded(RunToEnd({VMRESTORE_PROGRAM, "--recover", "--running", "--qmp", guest->qmp_path(), ImagePath()})));
+    ASSERT_TRUE(GoesOn(*guest));
+    ++recovered;
+  }
+  EXPECT_GT(recovered, 0);
+}
+
+TEST_P(LazyRecoveryTest, SlowDiskDelaysTheGuestAndNothingElse) {
+  const ScratchDirectory sockets{std::filesystem::temp_directory_path()};
+  const auto guest = NewWaiting();
+  ProgramRun restore(WithFault("slowread", /*milliseconds=*/50, sockets.path(),
+                               LazyCommand(*guest, {"--io-engine", "sync", "--parallel", "1"})));
+  AwaitStart(restore);
+  EXPECT_TRUE(GoesOn(*guest));
+  EXPECT_TRUE(Succeeded(restore.Wait()));
+}
+
 TEST_P(LazyRecoveryTest, ImageOfAnotherSaveIsRefused) {
   Guest other(files_, "other", shape_);
   other.Boot();

@@ -96,17 +96,34 @@ TEST_P(LazyRestoreTest, GuestThatWritesMeanwhileLosesNothing) {
   EXPECT_TRUE(Succeeded(Quit(*restore)));
 }
 
-TEST_P(LazyRestoreTest, SharedRamOfEveryKindIsServed) {
-  for (const Ram ram : {Ram::kShm, Ram::kMemfd}) {
+class LazyRamTest : public LazyRestoreTest {
+ protected:
+  void TestRam(Ram ram) {
     shape_.ram = ram;
+    if (const std::string why = WhyNotHere(ram, shape_.memory_kib); !why.empty()) GTEST_SKIP() << why;
     ASSERT_NO_FATAL_FAILURE(SaveGuest());
     const auto restore = BeginAndAwaitStart({});
     AwaitAll(*restore);
     EXPECT_TRUE(GoesOn(*restored_));
     EXPECT_TRUE(Succeeded(Quit(*restore)));
-    std::filesystem::remove(ImagePath());
-    std::filesystem::remove(saved_->log_path());
   }
+};
+INSTANTIATE_TEST_SUITE_P(Both, LazyRamTest, testing::Values(WhichQemu::kOld, WhichQemu::kNew), NameOfQemu);
+
+TEST_P(LazyRamTest, InSharedMemoryIsServed) {
+  TestRam(Ram::kShm);
+}
+
+TEST_P(LazyRamTest, WithoutANameIsServed) {
+  TestRam(Ram::kMemfd);
+}
+
+TEST_P(LazyRamTest, OfTwoBlocksIsServed) {
+  TestRam(Ram::kTwoMemfds);
+}
+
+TEST_P(LazyRamTest, InHugePagesIsServed) {
+  TestRam(Ram::kHugePages);
 }
 
 TEST_P(LazyRestoreTest, LibvirtsSparseImagesAreServed) {

@@ -13,6 +13,7 @@
 //   eiosync  a sync fails
 //   eioclose a close fails, of a file that was written
 //   eioread  a read at an offset fails
+//   slowread each of these takes N milliseconds
 //   lostlink as on NFS, which has no renameat2(2): a link is made, but said to exist already
 //   badunlink the same, but a name cannot be removed
 // A process that the program forks is left in peace.
@@ -83,6 +84,14 @@ int WriteFault() {
   if (IsNow("eio")) return EIO;
   if (IsNow("enospc")) return ENOSPC;
   return 0;
+}
+
+// Whether it fails now.
+bool ReadFault() {
+  if (fault == "slowread" && getpid() == program) usleep(static_cast<useconds_t>(at * 1000));
+  if (!IsNow("eioread")) return false;
+  errno = EIO;
+  return true;
 }
 
 bool IsOnNfs() {
@@ -214,10 +223,7 @@ ssize_t pwritev64(int file, const iovec* parts, int count, off_t offset) {
 }
 
 ssize_t pread(int file, void* bytes, size_t count, off_t offset) {
-  if (IsNow("eioread")) {
-    errno = EIO;
-    return -1;
-  }
+  if (ReadFault()) return -1;
   return Next<ssize_t (*)(int, void*, size_t, off_t)>("pread")(file, bytes, count, offset);
 }
 
@@ -226,10 +232,7 @@ ssize_t pread64(int file, void* bytes, size_t count, off_t offset) {
 }
 
 ssize_t preadv(int file, const iovec* parts, int count, off_t offset) {
-  if (IsNow("eioread")) {
-    errno = EIO;
-    return -1;
-  }
+  if (ReadFault()) return -1;
   return Next<ssize_t (*)(int, const iovec*, int, off_t)>("preadv")(file, parts, count, offset);
 }
 

@@ -213,6 +213,29 @@ TEST_F(PageServerTest, WithoutFillingAPageComesWithItsChunkWhenItIsAskedFor) {
   EXPECT_EQ(server_->figures().latency.count(), 1U);
 }
 
+TEST_F(PageServerTest, WhatIsAskedForIsNoted) {
+  Start({.on = false});
+  const std::uint64_t page = FirstPage(0, true);
+  qemu_.Ask(blocks_[0].name, page);
+  qemu_.AwaitPage(blocks_[0].name, page);
+  EXPECT_FALSE(server_->HasNotedAll());
+  ASSERT_EQ(server_->DemandedFirst().size(), 1U);
+  EXPECT_LE(server_->DemandedFirst()[0].first_page, page);
+  qemu_.HangUp();
+  EXPECT_NE(End(), "");
+}
+
+TEST_F(PageServerTest, WhatIsAskedForLaterIsNotNoted) {
+  Start({.on = false, .noted = std::chrono::seconds(0)});
+  const std::uint64_t page = FirstPage(0, true);
+  qemu_.Ask(blocks_[0].name, page);
+  qemu_.AwaitPage(blocks_[0].name, page);
+  EXPECT_TRUE(server_->HasNotedAll());
+  EXPECT_TRUE(server_->DemandedFirst().empty());
+  qemu_.HangUp();
+  EXPECT_NE(End(), "");
+}
+
 TEST_F(PageServerTest, AbsentPagesAreZeroWhenTheyAreAskedFor) {
   Start(kNoFill);
   const std::uint64_t page = FirstPage(0, false);
