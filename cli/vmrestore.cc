@@ -10,15 +10,12 @@
 #include "cli/text.h"
 #include "io/background.h"
 #include "io/guard_process.h"
-#include "qemu/abandoned_serving.h"
 #include "qemu/guest_facts.h"
-#include "qemu/image_mark.h"
 #include "qemu/lazy_recovery.h"
 #include "qemu/qemu_process.h"
 #include "qemu/restore.h"
 #include "qemu/restore_checks.h"
 #include "qemu/restore_guard.h"
-#include "reader/image_identity.h"
 #include "reader/verify.h"
 #include "reader/working_set_file.h"
 
@@ -152,24 +149,6 @@ void VerifyFirst(const Image& image, const Options& options, const ReadOptions& 
   if (options.verify == "full") VerifyAll(image, read, progress, interrupt);
 }
 
-ServingRecord MakeServingRecord(const Options& options, const RestoreWish& wish, const Image& image,
-                                const LazyBegin& begin, const QmpClient& qmp) {
-  const ServeOptions serve = MakeServeOptions(options, wish);
-  std::vector<std::uint64_t> host_pages;
-  for (const PostcopyBlock& block : begin.blocks) host_pages.push_back(block.host_page.value());
-  return {std::filesystem::absolute(options.image).string(),
-          begin.run,
-          serve.read.channels,
-          serve.read.engine == EngineKind::kUring,
-          serve.read.cache == CacheUse::kBypass,
-          serve.checks == PageChecks::kOn,
-          serve.fill.on,
-          serve.fill.rate.value_or(ByteCount{0}).value(),
-          ImageIdentity(image),
-          std::move(host_pages),
-          qmp.executes_out_of_band()};
-}
-
 // Either of them, in words and for scripts.
 struct Report {
   std::string text;
@@ -236,7 +215,9 @@ class Program {
     events.on_running = [this](const LazyStart& start) {
       guard_.NoteStarted();
       TellStart(start);
-      if (options_.detach) go_to_background_();
+      if (!options_.detach) return;
+      guard_.NoteInBackground();
+      go_to_background_();
     };
     events.serving.on_interrupt = [this, asked = 0]() mutable { return GoOnServing(++asked); };
     const std::optional<WorkingSet> known = KnownWorkingSet();
@@ -245,9 +226,11 @@ class Program {
     };
     LazyOptions lazy{MakeServeOptions(options_, restore_.wish), restore_.run, {}};
     if (known) lazy.early = ChunksOf(image_, *known);
-    const LazySummary summary =
-        LeavingToGuard(lives, [&] { return vmsave::RestoreLazily(qmp, image_, lazy, events, progress_, interrupt_); });
+    const LazySummary summary = LeavingToGuard(lives, [&] {
+      return vmsave::RestoreLazily({qmp, image_, lazy, events, progress_, interrupt_});
+    });
     if (process_) process_->RemoveSocket();
+    guard_.NoteReleased();
     return {AsText(summary, GuestName()), AsJson(summary, options_.image)};
   }
 
@@ -272,47 +255,43 @@ class Program {
   }
 
   Report Recover() {
-    std::optional<KeptServing> kept = TakeKept(QmpConnection(*options_.qmp).peer_pid());
+    std::optional<KeptServing> kept =
+        TakeKept(*options_.qmp, [this](const KeptServing& held) { guard_.NoteKept(held); });
     const LazySummary summary = kept ? RecoverKept(*std::move(kept)) : RecoverLeft();
+    guard_.NoteReleased();
     return {AsText(summary, GuestName()), AsJson(summary, options_.image)};
   }
 
   LazySummary RecoverLeft() {
     QmpClient qmp(*options_.qmp, interrupt_);
     bool lives = false;
+    const LazyOptions lazy{MakeServeOptions(options_, restore_.wish), restore_.run, {}};
     const LazyEvents events = EventsOfRecovery(qmp, lives);
-    return LeavingToGuard(lives, [&] { return RecoverLazily(qmp, image_, Lazily(), events, progress_, interrupt_); });
+    return LeavingToGuard(lives, [&] { return RecoverLazily({qmp, image_, lazy, events, progress_, interrupt_}); });
   }
 
-  // What is left of it goes back into a guard's hands, ours, where it does not succeed.
   LazySummary RecoverKept(KeptServing kept) {
-    ServingRecord& serving = *kept.record.serving;
-    QmpClient qmp(kept.qmp, *options_.qmp, interrupt_, serving.out_of_band ? QmpBand::kOut : QmpBand::kIn);
-    guard_.NoteDirectories(kept.record.directories);
-    guard_.NoteServing(qmp, serving, kept.spare);
+    const ServingRecord& serving = *kept.record.serving;
+    const LazyOptions lazy{MakeServeOptions(options_, restore_.wish), restore_.run ? restore_.run : serving.run, {}};
     bool lives = true;
     const LazySummary summary = LeavingToGuard(lives, [&] {
-      CheckIsOf(image_, serving.image_identity);
+      QmpClient qmp(kept.qmp, kept.record.qmp_socket, interrupt_, serving.out_of_band ? QmpBand::kOut : QmpBand::kIn);
+      guard_.NoteServing(qmp, serving, {});
       const LazyEvents events = EventsOfRecovery(qmp, lives);
-      if (!kept.spare.valid()) return RecoverLazily(qmp, image_, Lazily(), events, progress_, interrupt_);
-      guard_.NoteSpareUsed();
-      return RecoverUnanswered(qmp, image_, PostcopyBlocksOf(serving, image_), std::move(kept.spare), Lazily(), events,
-                               progress_, interrupt_);
+      return vmsave::RecoverKept({qmp, image_, lazy, events, progress_, interrupt_}, serving, kept.spares);
     });
-    guard_.NoteReleased();
     for (const std::string& path : kept.record.directories) RemovePrivateDirectory(path);
     return summary;
   }
 
-  LazyOptions Lazily() const { return {MakeServeOptions(options_, restore_.wish), restore_.run, {}}; }
-
   // `lives` becomes true once the guard has what it needs to go on.
   LazyEvents EventsOfRecovery(const QmpClient& qmp, bool& lives) {
     LazyEvents events;
-    events.on_begin = [note = OnBegin(qmp), &lives](const LazyBegin& begin) {
-      note(begin);
+    events.on_begin = [note = OnBegin(qmp), &lives](LazyBegin begin) {
+      note(std::move(begin));
       lives = true;
     };
+    events.on_spare_used = [this](const std::string& name) { guard_.NoteSpareUsed(name); };
     events.on_running = [this](const LazyStart& start) {
       guard_.NoteStarted();
       TellStart(start);
@@ -321,9 +300,10 @@ class Program {
     return events;
   }
 
-  std::function<void(const LazyBegin&)> OnBegin(const QmpClient& qmp) {
+  std::function<void(LazyBegin)> OnBegin(const QmpClient& qmp) {
     return [this, &qmp](const LazyBegin& begin) {
-      guard_.NoteServing(qmp, MakeServingRecord(options_, restore_.wish, image_, begin, qmp), begin.spare);
+      const ServeOptions serve = MakeServeOptions(options_, restore_.wish);
+      guard_.NoteServing(qmp, MakeServingRecord(image_, serve, begin, qmp), begin.spares);
     };
   }
 

@@ -37,6 +37,7 @@ constexpr char kRecord = 'R';
 constexpr char kHold = 'H';
 constexpr char kAccept = 'A';
 constexpr char kLetGo = 'L';
+constexpr char kQuieten = 'Q';
 constexpr char kDismiss = 'D';
 
 constexpr std::size_t kMaxMessageBytes = std::size_t{32} << 10;
@@ -90,6 +91,8 @@ class Watch {
       legacy_.record = std::exchange(coming_record_, "") + message.text;
     } else if (message.kind == kLetGo) {
       std::erase_if(legacy_.held, [&](const Held& held) { return held.role == message.text; });
+    } else if (message.kind == kQuieten) {
+      GuardProcess::LetGoOfStandardError();
     } else if (!message.descriptor.valid()) {
       return;  // there was no room for one more: nothing to hold
     } else if (message.kind == kAccept) {
@@ -276,6 +279,10 @@ std::optional<FileDescriptor> GuardProcess::TakeConnection() {
 
 void GuardProcess::LetGo(std::string_view role) noexcept {
   Send(kLetGo, role);
+}
+
+void GuardProcess::Quieten() noexcept {
+  Send(kQuieten, "");
 }
 
 void GuardProcess::Dismiss() noexcept {

@@ -70,6 +70,9 @@ class GuardProcess {
   std::optional<FileDescriptor> TakeConnection();
   int connections() const { return channel_.number(); }
 
+  // The guard lets go of standard error: what it has to tell goes to the system's log alone.
+  void Quieten() noexcept;
+
   // There is nothing to undo any more: the guard ends, and has ended when this returns.
   void Dismiss() noexcept;
 

@@ -19,7 +19,7 @@ using Clock = std::chrono::steady_clock;
 constexpr auto kPoll = std::chrono::milliseconds(5);
 constexpr std::chrono::seconds kUntilLossIsSeen{10};  // by QEMU, of a server that has just been killed
 constexpr std::chrono::seconds kUntilAnswered{60};
-constexpr std::chrono::seconds kPatienceWithAnswer{1};
+constexpr std::chrono::hours kAsLongAsItIsServed{24 * 365};
 
 [[noreturn]] void Refuse(const QmpClient& qmp, std::string_view why) {
   throw Error(ErrorKind::kFailed, fmt::format("cannot go on with the guest at {}", qmp.socket_path()), why);
@@ -46,52 +46,60 @@ void CheckIsImages(QmpClient& qmp, const Image& image) {
 
 class LazyRecovery {
  public:
-  LazyRecovery(QmpClient& qmp, const Image& image, std::vector<PostcopyBlock> blocks, const LazyOptions& options,
-               const LazyEvents& events, Progress& progress, const Interrupt& interrupt)
-      : qmp_(qmp),
-        image_(image),
-        options_(options),
-        events_(events),
-        progress_(progress),
-        interrupt_(interrupt),
-        blocks_(std::move(blocks)),
-        decoder_(blocks_) {}
+  LazyRecovery(const LazyTask& task, std::vector<PostcopyBlock> blocks)
+      : task_(task), qmp_(task.qmp), blocks_(std::move(blocks)), decoder_(blocks_) {}
 
   LazySummary Run(const MigrationChannel& channel) {
-    SetSocketBuffer(channel.socket());
     const QmpClient::Uninterrupted uninterrupted(qmp_);
-    Reconnect(channel);
-    Serving serving(qmp_, image_, blocks_, options_.serve, AwaitAnswers(channel.socket()), channel.socket(), decoder_);
-    if (AwaitQemu(serving)) TellStart();
-    summary_.outcome = serving.WaitForEnd(progress_, interrupt_, events_.serving);
+    if (Reconnect(channel) == Need::kPages) {
+      Serve(channel);
+    } else {
+      LetStart();
+    }
     if (!summary_.outcome.guest_ended) Finish();
     summary_.elapsed = Clock::now() - start_;
-    summary_.ram = image_.contents().ram_length();
-    summary_.present = PresentBytes(image_);
-    return summary_;
+    return WithSizes(summary_, task_.image);
   }
 
  private:
-  // All of it is there before QEMU looks (AppendPostcopyRecovery). Refused for as long as QEMU has not seen the loss.
-  void Reconnect(const MigrationChannel& channel) {
+  enum class Need { kPages, kNothing };
+
+  // All of it is there before QEMU looks (AppendPostcopyRecovery). Refused for as long as QEMU has not seen the loss,
+  // and where it needs no more; if it answers at all it is asked which.
+  Need Reconnect(const MigrationChannel& channel) {
+    SetSocketBuffer(channel.socket());
     ByteWriter out;
     AppendPostcopyRecovery(out, blocks_);
     const Interrupt never;
     SocketSink(channel.socket(), never).Write(out.Take());
-    for (const Clock::time_point give_up = Clock::now() + kUntilLossIsSeen;; std::this_thread::sleep_for(kPoll)) {
+    std::uint64_t question = qmp_.Begin("query-migrate");
+    for (const Clock::time_point give_up = Clock::now() + kUntilLossIsSeen;;) {
       try {
         qmp_.ExecuteOutOfBand("migrate-recover", {{"uri", channel.uri()}});
-        return;
+        return Need::kPages;
       } catch (const QmpError&) {
         if (Clock::now() > give_up) throw;
       }
+      std::this_thread::sleep_for(kPoll);
+      const std::optional<QmpClient::Json> answer = qmp_.TryAnswer(question, std::chrono::milliseconds(0));
+      if (!answer) continue;
+      if (StringMember(*answer, "status") == "completed") return Need::kNothing;
+      question = qmp_.Begin("query-migrate");
     }
+  }
+
+  void Serve(const MigrationChannel& channel) {
+    ServeStart start = AwaitAnswers(channel.socket());
+    Serving serving(qmp_, task_.image, blocks_, task_.options.serve, std::move(start), channel.socket(), decoder_);
+    Start(serving, channel.name());
+    summary_.outcome = serving.WaitForEnd(task_.progress, task_.interrupt, task_.events.serving);
   }
 
   // What it has of each block, and what it waits for.
   ServeStart AwaitAnswers(const FileDescriptor& socket) {
     const Clock::time_point give_up = Clock::now() + kUntilAnswered;
-    SocketReader reader(socket, interrupt_, [&] {
+    const Interrupt never;  // QEMU is in the middle of it
+    SocketReader reader(socket, never, [&] {
       if (Clock::now() > give_up) Refuse(qmp_, "QEMU does not answer");
     });
     ServeStart start;
@@ -126,34 +134,34 @@ class LazyRecovery {
                  {{"capabilities", {{{"capability", kPostcopyCapability}, {"state", false}}}}});
   }
 
-  // Its main thread may have waited for a page, and answers once that is there. False where serving ends before.
-  bool AwaitQemu(const Serving& serving) {
-    const QmpClient::Patience patience(qmp_, kPatienceWithAnswer);
-    while (!serving.IsAtEnd()) {
-      try {
-        QueryStatus(qmp_);
-        return true;
-      } catch (const Error&) {
-        if (qmp_.closed()) return false;
-      }
+  // QEMU's main thread may have waited for a page, and answers once that is there. Where the serving ends first,
+  // Serving::WaitForEnd tells why.
+  void Start(const Serving& serving, const std::string& used_channel) {
+    const QmpClient::Patience patience(qmp_, kAsLongAsItIsServed);
+    const QmpClient::Watch watch(qmp_, [&] { serving.CheckGoesOn(task_.interrupt, task_.events.serving); });
+    try {
+      if (task_.events.on_begin) RefillSpares(used_channel);
+      LetStart();
+    } catch (const Error& error) {
+      if (error.kind() == ErrorKind::kInterrupted || !serving.IsAtEnd()) throw;
     }
-    return false;
   }
 
-  void TellStart() {
-    const QmpClient::Patience patience(qmp_, kPatienceWithDisks);
-    if (events_.on_begin) events_.on_begin({options_.run, blocks_, HandSocketToQemu(qmp_, kSpareName)});
-    if (options_.run) LetRun(qmp_, *options_.run);
+  // The one in use is not among them any more.
+  void RefillSpares(const std::string& used) {
+    LazyBegin begin{task_.options.run, blocks_};
+    begin.spares.push_back(HandSpareToQemu(qmp_, used));
+    task_.events.on_begin(std::move(begin));
+  }
+
+  void LetStart() {
+    if (task_.options.run) LetRun(qmp_, *task_.options.run);
     summary_.start = {Clock::now() - start_, QueryStatus(qmp_) == "running"};
-    events_.on_running(summary_.start);
+    task_.events.on_running(summary_.start);
   }
 
+  const LazyTask task_;
   QmpClient& qmp_;
-  const Image& image_;
-  const LazyOptions& options_;
-  const LazyEvents& events_;
-  Progress& progress_;
-  const Interrupt& interrupt_;
   const Clock::time_point start_ = Clock::now();
   std::vector<PostcopyBlock> blocks_;
   ReturnPathDecoder decoder_;
@@ -162,19 +170,23 @@ class LazyRecovery {
 
 }  // namespace
 
-LazySummary RecoverLazily(QmpClient& qmp, const Image& image, const LazyOptions& options, const LazyEvents& events,
-                          Progress& progress, const Interrupt& interrupt) {
-  AwaitPaused(qmp);
-  CheckIsImages(qmp, image);
-  const MigrationChannel channel(qmp);
-  return LazyRecovery(qmp, image, QueryPostcopyBlocks(qmp, image), options, events, progress, interrupt).Run(channel);
+LazySummary RecoverLazily(const LazyTask& task) {
+  AwaitPaused(task.qmp);
+  CheckIsImages(task.qmp, task.image);
+  const std::vector<PostcopyBlock> blocks = QueryPostcopyBlocks(task.qmp, task.image);
+  const MigrationChannel channel(task.qmp);
+  if (task.events.on_begin) task.events.on_begin({task.options.run, blocks, HandSparesToQemu(task.qmp)});
+  return LazyRecovery(task, blocks).Run(channel);
 }
 
-LazySummary RecoverUnanswered(QmpClient& qmp, const Image& image, std::vector<PostcopyBlock> blocks,
-                              FileDescriptor spare, const LazyOptions& options, const LazyEvents& events,
-                              Progress& progress, const Interrupt& interrupt) {
-  const MigrationChannel channel(std::move(spare), kSpareName);
-  return LazyRecovery(qmp, image, std::move(blocks), options, events, progress, interrupt).Run(channel);
+LazySummary RecoverKept(const LazyTask& task, const ServingRecord& record, std::vector<SpareChannel>& spares) {
+  CheckIsOf(task.image, record.image_identity);
+  if (spares.empty()) return RecoverLazily(task);
+  SpareChannel spare = std::move(spares.back());
+  spares.pop_back();
+  if (task.events.on_spare_used) task.events.on_spare_used(spare.name);
+  const MigrationChannel channel(std::move(spare.socket), std::move(spare.name));
+  return LazyRecovery(task, BlocksOf(record, task.image)).Run(channel);
 }
 
 }  // namespace vmsave

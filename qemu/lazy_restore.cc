@@ -26,94 +26,78 @@ constexpr int kSocketBufferBytes = 128 << 10;
 
 class LazyRestore {
  public:
-  LazyRestore(QmpClient& qmp, const Image& image, const LazyOptions& options, const LazyEvents& events,
-              Progress& progress, const Interrupt& interrupt)
-      : qmp_(qmp),
-        image_(image),
-        options_(options),
-        events_(events),
-        progress_(progress),
-        interrupt_(interrupt),
-        blocks_(QueryPostcopyBlocks(qmp, image)) {}
+  explicit LazyRestore(const LazyTask& task) : task_(task), blocks_(QueryPostcopyBlocks(task.qmp, task.image)) {}
 
   LazySummary Run() {
-    CheckQemuFits(image_, qmp_, QueryGuest(qmp_));
-    RefuseMemoryInUse(qmp_, QueryMemoryBackends(qmp_));
-    const MigrationSettings settings(qmp_, {kPostcopyCapability}, OnFailure::kLeave);
-    MigrationChannel channel(qmp_);
+    CheckQemuFits(task_.image, task_.qmp, QueryGuest(task_.qmp));
+    RefuseMemoryInUse(task_.qmp, QueryMemoryBackends(task_.qmp));
+    const MigrationSettings settings(task_.qmp, {kPostcopyCapability}, OnFailure::kLeave);
+    MigrationChannel channel(task_.qmp);
     SetSocketBuffer(channel.socket());
-    const FileDescriptor spare = HandSocketToQemu(qmp_, kSpareName);
-    MarkImage(qmp_, image_);
-    qmp_.Execute("stop");  // a QEMU without -S would start it by itself
-    qmp_.Execute("migrate-incoming", {{"uri", channel.uri()}});
-    summary_.start.running = options_.run.value_or(image_.was_running());
-    events_.on_begin({summary_.start.running, blocks_, spare});
+    MarkImage(task_.qmp, task_.image);
+    task_.qmp.Execute("stop");  // a QEMU without -S would start it by itself
+    task_.qmp.Execute("migrate-incoming", {{"uri", channel.uri()}});
+    summary_.start.running = task_.options.run.value_or(task_.image.was_running());
+    task_.events.on_begin({summary_.start.running, blocks_, HandSparesToQemu(task_.qmp)});
     Send(channel.socket());
-    const QmpClient::Uninterrupted uninterrupted(qmp_);
-    events_.on_begun();
+    const QmpClient::Uninterrupted uninterrupted(task_.qmp);
+    task_.events.on_begun();
     ReturnPathDecoder decoder(blocks_);
-    Serving serving(qmp_, image_, blocks_, options_.serve, {.early = options_.early, .has_devices = false},
-                    channel.socket(), decoder);
-    AwaitDevices(serving);
-    serving.LetEnd();
-    LetRunOrNot();
-    summary_.outcome = serving.WaitForEnd(progress_, interrupt_, events_.serving);
-    if (!summary_.outcome.guest_ended) FinishLazily(qmp_);
+    Serving serving(task_.qmp, task_.image, blocks_, task_.options.serve,
+                    {.early = task_.options.early, .has_devices = false}, channel.socket(), decoder);
+    Start(serving);
+    summary_.outcome = serving.WaitForEnd(task_.progress, task_.interrupt, task_.events.serving);
+    if (!summary_.outcome.guest_ended) FinishLazily(task_.qmp);
     summary_.elapsed = Clock::now() - start_;
     return summary_;
   }
 
  private:
   void Send(const FileDescriptor& socket) {
-    progress_.Begin("devices", ByteCount{0});
-    SocketSink sink(socket, interrupt_);
+    task_.progress.Begin("devices", ByteCount{0});
+    SocketSink sink(socket, task_.interrupt);
     ByteWriter head;
-    AppendPostcopyHead(head, image_.contents().frame, blocks_);
-    AppendPostcopyStart(head, DeviceSections(image_.device_state()).value());
+    AppendPostcopyHead(head, task_.image.contents().frame, blocks_);
+    AppendPostcopyStart(head, DeviceSections(task_.image.device_state()).value());
     sink.Write(head.Take());
   }
 
-  void AwaitDevices(Serving& serving) {
-    const QmpClient::Patience patience(qmp_, kPatienceWithLoading);
+  // Where the serving ends first, Serving::WaitForEnd tells why.
+  void Start(Serving& serving) {
+    const QmpClient::Watch watch(task_.qmp, [&] { serving.CheckGoesOn(task_.interrupt, task_.events.serving); });
+    AwaitDevices();  // a QEMU that is not served before it has them ends
+    serving.LetEnd();
     try {
-      while (QueryStatus(qmp_) == "inmigrate") {
-        serving.CheckGoesOn();
-        std::this_thread::sleep_for(kStatusPoll);
-      }
+      LetRunOrNot();
+    } catch (const Error& error) {
+      if (task_.qmp.closed() || error.kind() == ErrorKind::kInterrupted || !serving.IsAtEnd()) throw;
+    }
+  }
+
+  void AwaitDevices() {
+    const QmpClient::Patience patience(task_.qmp, kPatienceWithLoading);
+    try {
+      while (QueryStatus(task_.qmp) == "inmigrate") std::this_thread::sleep_for(kStatusPoll);
     } catch (const Error&) {
-      if (!qmp_.closed() && !qmp_.WaitClosed(kPatienceWithEnd)) throw;
+      if (!task_.qmp.closed() && !task_.qmp.WaitClosed(kPatienceWithEnd)) throw;
       throw Error(ErrorKind::kFailed, "cannot load the guest", "QEMU ended while it was given the devices", kSeeQemu);
     }
   }
 
   void LetRunOrNot() {
-    const QmpClient::Patience patience(qmp_, kPatienceWithDisks);
-    LetRun(qmp_, summary_.start.running);
+    const QmpClient::Patience patience(task_.qmp, kPatienceWithDisks);
+    LetRun(task_.qmp, summary_.start.running);
     summary_.start.elapsed = Clock::now() - start_;
-    events_.on_running(summary_.start);
+    task_.events.on_running(summary_.start);
   }
 
   static constexpr std::chrono::seconds kPatienceWithEnd{1};
 
-  QmpClient& qmp_;
-  const Image& image_;
-  const LazyOptions& options_;
-  const LazyEvents& events_;
-  Progress& progress_;
-  const Interrupt& interrupt_;
+  const LazyTask task_;
   const Clock::time_point start_ = Clock::now();
   std::vector<PostcopyBlock> blocks_;
   LazySummary summary_;
 };
-
-// Where there is one: it is in the connection's hands that handed it over.
-void CloseSpare(QmpClient& qmp) {
-  try {
-    qmp.Execute("closefd", {{"fdname", kSpareName}});
-  } catch (const QmpError&) {
-    return;
-  }
-}
 
 }  // namespace
 
@@ -124,15 +108,17 @@ void SetSocketBuffer(const FileDescriptor& socket) {
 void FinishLazily(QmpClient& qmp) {
   WaitMigrationCompleted(qmp, "cannot load the guest", kSeeQemu);
   RemoveImageMark(qmp);
-  CloseSpare(qmp);
+  CloseSpares(qmp);
 }
 
-LazySummary RestoreLazily(QmpClient& qmp, const Image& image, const LazyOptions& options, const LazyEvents& events,
-                          Progress& progress, const Interrupt& interrupt) {
-  LazySummary summary = LazyRestore(qmp, image, options, events, progress, interrupt).Run();
+LazySummary WithSizes(LazySummary summary, const Image& image) {
   summary.ram = image.contents().ram_length();
   summary.present = PresentBytes(image);
   return summary;
+}
+
+LazySummary RestoreLazily(const LazyTask& task) {
+  return WithSizes(LazyRestore(task).Run(), task.image);
 }
 
 }  // namespace vmsave

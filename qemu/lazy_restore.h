@@ -7,10 +7,9 @@
 
 #include "qemu/lazy_checks.h"
 #include "qemu/serving.h"
+#include "qemu/spare_channel.h"
 
 namespace vmsave {
-
-class RestoreGuard;
 
 struct LazyOptions {
   ServeOptions serve;
@@ -36,23 +35,34 @@ struct LazySummary {
 struct LazyBegin {
   std::optional<bool> run;  // whether the guest is to run; nothing leaves it as it is
   const std::vector<PostcopyBlock>& blocks;
-  const FileDescriptor& spare;  // to be held: QEMU knows the other end as kSpareName
+  std::vector<SpareChannel> spares{};  // more than there were
 };
 
 // What the caller has to do with it.
 struct LazyEvents {
   // QEMU is going to be given the devices: should this process be killed, the guest may run, or is to.
-  std::function<void(const LazyBegin&)> on_begin;
+  std::function<void(LazyBegin)> on_begin;
   std::function<void()> on_begun;  // from now on the guest lives: nobody is to end its QEMU
   std::function<void(const LazyStart&)> on_running;
+  // Nobody else is to hold that spare any more: QEMU would not see this process end.
+  std::function<void(const std::string& name)> on_spare_used;
   ServingEvents serving;
+};
+
+// Keeps references.
+struct LazyTask {
+  QmpClient& qmp;
+  const Image& image;
+  const LazyOptions& options;
+  const LazyEvents& events;
+  Progress& progress;
+  const Interrupt& interrupt;
 };
 
 // REQUIRES: RefuseNeverLazy has passed, and WhyNotLazy told no reason. Checked before QEMU is given anything: as for
 // RestoreGuest. Throws Error; before on_begun QEMU is then not fit for use, and for the caller to end. Afterwards as
 // Serving::WaitForEnd.
-LazySummary RestoreLazily(QmpClient& qmp, const Image& image, const LazyOptions& options, const LazyEvents& events,
-                          Progress& progress, const Interrupt& interrupt);
+LazySummary RestoreLazily(const LazyTask& task);
 
 // What a recovery does just so.
 
@@ -61,5 +71,8 @@ void SetSocketBuffer(const FileDescriptor& socket);
 
 // QEMU has all pages: waits until it has settled down, and takes back what was set.
 void FinishLazily(QmpClient& qmp);
+
+// `summary` with what the image tells.
+LazySummary WithSizes(LazySummary summary, const Image& image);
 
 }  // namespace vmsave

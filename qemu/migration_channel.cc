@@ -21,7 +21,7 @@ FileDescriptor HandSocketToQemu(QmpClient& qmp, std::string_view name) {
 }
 
 MigrationChannel::MigrationChannel(QmpClient& qmp, SaveGuard* guard)
-    : name_(kMigrationName), socket_(HandSocketToQemu(qmp, name_)) {
+    : name_("vmsave-migration"), socket_(HandSocketToQemu(qmp, name_)) {
   if (guard != nullptr) guard->HoldSocket(socket_);
 }
 
@@ -31,7 +31,7 @@ MigrationChannel::~MigrationChannel() {
 }
 
 std::string MigrationChannel::uri() const {
-  return "fd:" + std::string(name_);
+  return "fd:" + name_;
 }
 
 void MigrationChannel::ShutDownSending() {

@@ -9,11 +9,6 @@ namespace vmsave {
 
 class SaveGuard;
 
-// What QEMU knows it by. The spare one is for who goes on when its server was killed: QEMU may not be able then to take
-// another.
-inline constexpr std::string_view kMigrationName = "vmsave-migration";
-inline constexpr std::string_view kSpareName = "vmsave-spare";
-
 // Makes a socket and hands one end to QEMU (getfd), which closes it unused only when it is told to, or given another of
 // that name. Returns our end. No path in any file system is involved.
 FileDescriptor HandSocketToQemu(QmpClient& qmp, std::string_view name);
@@ -24,7 +19,7 @@ class MigrationChannel {
   // `guard`, where there is one, holds our end: QEMU is not to lose it when this process is killed.
   explicit MigrationChannel(QmpClient& qmp, SaveGuard* guard = nullptr);
   // Our end of one that QEMU was given by that name, perhaps by a process that has ended.
-  MigrationChannel(FileDescriptor socket, std::string_view name) : name_(name), socket_(std::move(socket)) {}
+  MigrationChannel(FileDescriptor socket, std::string name) : name_(std::move(name)), socket_(std::move(socket)) {}
   MigrationChannel(const MigrationChannel&) = delete;
   MigrationChannel& operator=(const MigrationChannel&) = delete;
   ~MigrationChannel();
@@ -32,13 +27,14 @@ class MigrationChannel {
   // For `migrate` and `migrate-incoming`.
   std::string uri() const;
 
+  const std::string& name() const { return name_; }
   const FileDescriptor& socket() const { return socket_; }
 
   // No more bytes will be sent: the end of a stream for QEMU.
   void ShutDownSending();
 
  private:
-  std::string_view name_;
+  std::string name_;
   FileDescriptor socket_;
 };
 

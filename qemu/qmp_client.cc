@@ -16,7 +16,16 @@ constexpr std::size_t kMaxEvents = 1024;
 
 constexpr int kReconnectPauseMs = 20;
 constexpr std::chrono::minutes kTakeOverTimeout{10};  // it may be busy with what the other process has asked
+constexpr std::chrono::milliseconds kCheckEvery{50};
 constexpr int kNoDescriptor = -1;
+
+// Throws QmpError where the reply is one.
+Json ValueIn(Json reply, const std::string& what_failed) {
+  const auto value = reply.find("return");
+  if (value != reply.end()) return std::move(*value);
+  const Json& error = reply["error"];
+  throw QmpError(what_failed, Excerpt(StringMember(error, "class")), Excerpt(StringMember(error, "desc")));
+}
 
 }  // namespace
 
@@ -121,11 +130,24 @@ Json QmpClient::ExecuteIn(QmpBand band, const std::string& command, const Json& 
   const std::uint64_t id = ++last_id_;
   const Clock::time_point deadline = DeadlineIn(timeout_);
   connection_.Send(QmpRequest(command, arguments, id, what_failed, band), descriptor, timeout_, what_failed);
-  Json reply = ReadReplyTo(id, deadline, what_failed);
-  const auto value = reply.find("return");
-  if (value != reply.end()) return std::move(*value);
-  const Json& error = reply["error"];
-  throw QmpError(what_failed, Excerpt(StringMember(error, "class")), Excerpt(StringMember(error, "desc")));
+  return ValueIn(ReadReplyTo(id, deadline, what_failed), what_failed);
+}
+
+std::uint64_t QmpClient::Begin(const std::string& command) {
+  const std::string what_failed = fmt::format("cannot execute {} on the guest at {}", command, socket_path_);
+  const std::uint64_t id = ++last_id_;
+  connection_.Send(QmpRequest(command, Json::object(), id, what_failed), kNoDescriptor, timeout_, what_failed);
+  begun_.emplace(id, std::nullopt);
+  return id;
+}
+
+std::optional<Json> QmpClient::TryAnswer(std::uint64_t question, std::chrono::milliseconds patience) {
+  const std::string what_failed = fmt::format("cannot ask the guest at {}", socket_path_);
+  std::optional<Json> reply = std::exchange(begun_[question], std::nullopt);
+  if (!reply) reply = TryReadReplyTo(question, DeadlineIn(patience), what_failed);
+  if (!reply) return std::nullopt;
+  begun_.erase(question);
+  return ValueIn(*std::move(reply), what_failed);
 }
 
 std::string QmpClient::ExecuteHmp(const std::string& command_line) {
@@ -167,15 +189,28 @@ bool QmpClient::WaitClosed(std::chrono::milliseconds timeout) {
   return closed();
 }
 
-// Passes over events, and over replies that come too late.
 Json QmpClient::ReadReplyTo(std::uint64_t id, Clock::time_point deadline, const std::string& what_failed) {
-  while (std::optional<Json> message = ReadMessage(deadline, what_failed)) {
-    if (!message->is_null() && IsReplyTo(id, *message, what_failed)) return *std::move(message);
+  if (std::optional<Json> reply = TryReadReplyTo(id, deadline, what_failed)) return *std::move(reply);
+  throw Error(ErrorKind::kFailed, what_failed, fmt::format("no answer within {} ms", timeout_.count()),
+              "is QEMU stopped or overloaded?");
+}
+
+// Passes over events, and over replies that come too late. Nothing where it has not come until the deadline.
+std::optional<Json> QmpClient::TryReadReplyTo(std::uint64_t id, Clock::time_point deadline,
+                                              const std::string& what_failed) {
+  while (!closed()) {
+    const Clock::time_point look = check_ ? std::min(deadline, Clock::now() + kCheckEvery) : deadline;
+    std::optional<Json> message = ReadMessage(look, what_failed);
+    if (!message && check_) check_();
+    if (message && !message->is_null()) {
+      const std::optional<std::uint64_t> found = IdOf(*message, what_failed);
+      if (found == id) return message;
+      if (const auto begun = begun_.find(found.value_or(0)); begun != begun_.end()) begun->second = std::move(message);
+    }
     if (connection_.TimeIsUp(deadline)) break;
   }
   if (closed()) throw QmpClosedError(what_failed);
-  throw Error(ErrorKind::kFailed, what_failed, fmt::format("no answer within {} ms", timeout_.count()),
-              "is QEMU stopped or overloaded?");
+  return std::nullopt;
 }
 
 // The next message: a reply, or null for an event, which is kept. Nothing where none came until the deadline, or QEMU
@@ -201,11 +236,9 @@ void QmpClient::KeepEvent(Json event, std::size_t length, const std::string& wha
   events_.push_back(std::move(event));
 }
 
-bool QmpClient::IsReplyTo(std::uint64_t id, const Json& reply, const std::string& what_failed) const {
+std::optional<std::uint64_t> QmpClient::IdOf(const Json& reply, const std::string& what_failed) {
   const auto member = reply.find("id");
-  if (member != reply.end() && member->is_number_unsigned()) {
-    return member->get<std::uint64_t>() == id;
-  }
+  if (member != reply.end() && member->is_number_unsigned()) return member->get<std::uint64_t>();
   // QEMU answers without an id only to what it could not read as a request.
   const std::string description = reply.contains("error") ? StringMember(reply["error"], "desc") : "";
   throw Error(ErrorKind::kFailed, what_failed,

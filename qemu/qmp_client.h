@@ -7,6 +7,8 @@
 #include <chrono>
 #include <cstdint>
 #include <deque>
+#include <functional>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
@@ -63,6 +65,13 @@ class QmpClient {
   // that QEMU's schema marks with allow-oob.
   Json ExecuteOutOfBand(const std::string& command, const Json& arguments = Json::object());
 
+  // Sends a command of which nobody knows when QEMU comes to it. Its answer is TryAnswer's, whatever is executed
+  // meanwhile.
+  std::uint64_t Begin(const std::string& command);
+
+  // The answer to it; nothing where it has not come within `patience`. Throws as Execute.
+  std::optional<Json> TryAnswer(std::uint64_t question, std::chrono::milliseconds patience);
+
   bool executes_out_of_band() const { return out_of_band_; }
 
   // human-monitor-command: the text that HMP prints.
@@ -94,6 +103,20 @@ class QmpClient {
    private:
     QmpClient& qmp_;
     std::chrono::milliseconds before_;
+  };
+
+  // While one lives, Execute calls `check` now and then while it waits for a reply, and gives way to what it throws.
+  class Watch {
+   public:
+    Watch(QmpClient& qmp, std::function<void()> check)
+        : qmp_(qmp), before_(std::exchange(qmp.check_, std::move(check))) {}
+    Watch(const Watch&) = delete;
+    Watch& operator=(const Watch&) = delete;
+    ~Watch() { qmp_.check_ = std::move(before_); }
+
+   private:
+    QmpClient& qmp_;
+    std::function<void()> before_;
   };
 
   // Events since the last call, in order, as QEMU sent them; those that have arrived but were not read yet included.
@@ -128,9 +151,10 @@ class QmpClient {
   std::string ReadGreetingLine(Clock::time_point deadline, std::chrono::milliseconds timeout,
                                const std::string& what_failed);
   Json ReadReplyTo(std::uint64_t id, Clock::time_point deadline, const std::string& what_failed);
+  std::optional<Json> TryReadReplyTo(std::uint64_t id, Clock::time_point deadline, const std::string& what_failed);
   std::optional<Json> ReadMessage(Clock::time_point deadline, const std::string& what_failed);
   void KeepEvent(Json event, std::size_t length, const std::string& what_failed);
-  bool IsReplyTo(std::uint64_t id, const Json& reply, const std::string& what_failed) const;
+  static std::optional<std::uint64_t> IdOf(const Json& reply, const std::string& what_failed);
   const Interrupt* Heeded() const { return heed_interrupt_ ? &interrupt_ : nullptr; }
 
   std::string socket_path_;
@@ -139,9 +163,11 @@ class QmpClient {
   QemuVersion version_;
   bool out_of_band_ = false;
   bool heed_interrupt_ = true;
+  std::function<void()> check_;
   std::chrono::milliseconds timeout_ = std::chrono::seconds(30);
   std::uint64_t last_id_;  // starts somewhere else in each client: QEMU may still answer to one before
   std::deque<Json> events_;
+  std::map<std::uint64_t, std::optional<Json>> begun_;  // with the reply, once it is there
 };
 
 }  // namespace vmsave

@@ -1,5 +1,7 @@
 #include "qemu/restore_guard.h"
 
+#include <filesystem>
+
 #include "qemu/restore_undo.h"
 
 namespace vmsave {
@@ -15,11 +17,6 @@ PrivateDirectory::Announce RestoreGuard::AnnounceDirectory() {
     record_.directories.push_back(path);
     Record();
   };
-}
-
-void RestoreGuard::NoteDirectories(const std::vector<std::string>& paths) {
-  record_.directories = paths;
-  Record();
 }
 
 void RestoreGuard::NoteArgument(const std::string& argument) {
@@ -44,17 +41,40 @@ void RestoreGuard::NoteNotRunning() {
   Record();
 }
 
-void RestoreGuard::NoteServing(const QmpClient& qmp, const ServingRecord& serving, const FileDescriptor& spare) {
-  process_.LetGo(kLoadedQmpRole);
-  process_.Hold(kLoadedQmpRole, qmp.socket());
-  process_.Hold(kSpareRole, spare);
-  record_.qmp_socket = qmp.socket_path();
+void RestoreGuard::NoteServing(const QmpClient& qmp, const ServingRecord& serving,
+                               const std::vector<SpareChannel>& spares) {
+  if (!record_.serving) process_.Hold(kLoadedQmpRole, qmp.socket());
+  Hold(spares);
+  record_.qmp_socket = std::filesystem::absolute(qmp.socket_path()).string();
   record_.serving = serving;
+  record_.unserved = false;
   Record();
 }
 
-void RestoreGuard::NoteSpareUsed() {
-  process_.LetGo(kSpareRole);
+void RestoreGuard::NoteKept(const KeptServing& kept) {
+  process_.Hold(kLoadedQmpRole, kept.qmp);
+  Hold(kept.spares);
+  record_.directories = kept.record.directories;
+  record_.qmp_socket = kept.record.qmp_socket;
+  record_.serving = kept.record.serving;
+  record_.unserved = true;
+  Record();
+}
+
+void RestoreGuard::Hold(const std::vector<SpareChannel>& spares) {
+  for (const SpareChannel& spare : spares) {
+    process_.Hold(spare.name, spare.socket);
+    spares_.insert(spare.name);
+  }
+}
+
+void RestoreGuard::NoteSpareUsed(const std::string& name) {
+  process_.LetGo(name);
+  spares_.erase(name);
+}
+
+void RestoreGuard::NoteInBackground() {
+  process_.Quieten();
 }
 
 void RestoreGuard::NoteStarted() {
@@ -70,7 +90,8 @@ void RestoreGuard::NoteUnserved() {
 
 void RestoreGuard::NoteReleased() {
   process_.LetGo(kLoadedQmpRole);
-  process_.LetGo(kSpareRole);
+  for (const std::string& name : spares_) process_.LetGo(name);
+  spares_.clear();
   record_.serving.reset();
   record_.released = true;
   Record();

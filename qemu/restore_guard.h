@@ -1,12 +1,14 @@
 // A process that ends the QEMU which vmrestore has started, when vmrestore is killed before the guest is in it.
 #pragma once
 
+#include <set>
 #include <string>
 #include <vector>
 
 #include "io/guard_process.h"
 #include "io/held_process.h"
 #include "io/private_directory.h"
+#include "qemu/kept_serving.h"
 #include "qemu/qmp_client.h"
 #include "qemu/restore_record.h"
 
@@ -21,8 +23,6 @@ class RestoreGuard {
 
   // For PrivateDirectory.
   PrivateDirectory::Announce AnnounceDirectory();
-  // Some that another process has made, and left to this one.
-  void NoteDirectories(const std::vector<std::string>& paths);
   // Every process that has `argument` in its command line is QEMU, or has started it.
   void NoteArgument(const std::string& argument);
   // One that will have it there in a moment.
@@ -30,15 +30,19 @@ class RestoreGuard {
   void NoteLoaded(const QmpClient& qmp, bool run);
   // The guest could not be resumed: this process gives up.
   void NoteNotRunning();
-  // The guest is going to run, and needs to be served. The guard goes on with that; `spare` as of LazyBegin.
-  void NoteServing(const QmpClient& qmp, const ServingRecord& serving, const FileDescriptor& spare);
-  // QEMU is going to be served over the spare.
-  void NoteSpareUsed();
+  // The guest is going to run, and needs to be served. The guard goes on with that. `spares`: more than there were.
+  void NoteServing(const QmpClient& qmp, const ServingRecord& serving, const std::vector<SpareChannel>& spares);
+  // What another guard has kept is in this one's hands, and still nobody serves the guest.
+  void NoteKept(const KeptServing& kept);
+  // QEMU is going to be served over that one.
+  void NoteSpareUsed(const std::string& name);
   // It runs or is paused, as it was to.
   void NoteStarted();
   // This process gives up serving the guest: the guard keeps what vmrestore --recover needs (kept_serving.h) once this
   // process has ended.
   void NoteUnserved();
+  // This process goes to the background: nobody is to wait for the guard either.
+  void NoteInBackground();
   // The guest is restored, and QEMU is to stay.
   void NoteReleased();
 
@@ -48,7 +52,10 @@ class RestoreGuard {
  private:
   void Record();
 
+  void Hold(const std::vector<SpareChannel>& spares);
+
   RestoreRecord record_;
+  std::set<std::string> spares_;  // that are held
   GuardProcess process_;
 };
 

@@ -1,27 +1,13 @@
 // How far a restore is: all that must be known to undo it, or to finish it, in its place.
 #pragma once
 
-#include <cstdint>
 #include <optional>
 #include <string>
 #include <vector>
 
-namespace vmsave {
+#include "qemu/serving_record.h"
 
-// A guest that may run already, and is served its memory: what somebody else needs to go on.
-struct ServingRecord {
-  std::string image;        // an absolute path
-  std::optional<bool> run;  // whether the guest is to run; nothing once that is settled
-  unsigned channels = 1;
-  bool uring = false;
-  bool bypass_cache = false;
-  bool check_pages = true;
-  bool fill = true;
-  std::uint64_t fill_rate = 0;  // 0: none
-  std::uint64_t image_identity = 0;
-  std::vector<std::uint64_t> host_pages;  // in bytes, of each RAM block of the image
-  bool out_of_band = false;               // whether the QMP connection executes commands out of band
-};
+namespace vmsave {
 
 struct RestoreRecord {
   std::vector<std::string> directories;  // with sockets

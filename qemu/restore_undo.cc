@@ -7,14 +7,13 @@
 #include <chrono>
 #include <filesystem>
 #include <fstream>
-#include <thread>
+#include <utility>
 
 #include "io/held_process.h"
 #include "io/private_directory.h"
-#include "qemu/abandoned_serving.h"
-#include "qemu/guest_facts.h"
 #include "qemu/guest_pause.h"
 #include "qemu/restore_record.h"
+#include "qemu/unserved_guest.h"
 
 namespace vmsave {
 namespace {
@@ -62,18 +61,33 @@ class RestoreUndo {
  private:
   // Whether somebody else goes on with it.
   bool SeeToServing() {
-    AbandonedServing serving({record_, Take(kLoadedQmpRole), Take(kSpareRole)});
-    held_.clear();
-    if (!serving.is_held()) return false;
-    if (!record_.unserved) Tell(serving.ServeOn());
-    if (!serving.needs_operator()) return false;
+    UnservedGuest guest(TakeKept());
+    if (!guest.is_held()) {
+      Tell(fmt::format("the guest stands still where it needs a page: vmrestore --recover --qmp {} {} goes on",
+                       record_.qmp_socket, record_.serving->image));
+      return true;
+    }
+    const std::string outcome = record_.unserved ? "" : guest.ServeOn();
+    if (!guest.needs_operator()) {
+      Tell(outcome);
+      return false;
+    }
+    KeptListener listener(record_.qmp_socket);  // who hears of it finds it there
+    Tell(outcome);
     GuardProcess::LetGoOfStandardError();
-    return serving.Keep() == KeptEnd::kTaken;
+    return guest.Keep(listener) == KeptEnd::kTaken;
   }
 
-  FileDescriptor Take(std::string_view role) {
-    const auto held = std::ranges::find(held_, role, &GuardProcess::Held::role);
-    return held == held_.end() ? FileDescriptor() : std::move(held->descriptor);
+  KeptServing TakeKept() {
+    KeptServing kept{record_, {}, {}};
+    for (GuardProcess::Held& held : std::exchange(held_, {})) {
+      if (held.role == kLoadedQmpRole) {
+        kept.qmp = std::move(held.descriptor);
+      } else if (held.role != kProcessRole) {
+        kept.spares.push_back({std::move(held.role), std::move(held.descriptor)});
+      }
+    }
+    return kept;
   }
 
   // QEMU can be talked to again, however long the telling takes.

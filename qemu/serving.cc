@@ -52,7 +52,7 @@ Serving::Serving(QmpClient& qmp, const Image& image, const std::vector<PostcopyB
       ended_event_(MakeEvent()),
       stop_(Duplicate(stop_request_)),
       sink_(socket, stop_),
-      reader_(socket, stop_),
+      reader_(socket, stop_, [this] { server_.CheckGoesOn(); }),
       source_(reader_),
       server_(image, blocks, options, std::move(start), sink_, source_, decoder, stop_),
       present_(PresentBytes(image)) {
@@ -78,8 +78,16 @@ void Serving::Stop() {
   if (thread_.joinable()) thread_.join();
 }
 
-void Serving::CheckGoesOn() {
+void Serving::CheckGoesOn(const Interrupt& interrupt, const ServingEvents& events) const {
+  HeedOperator(interrupt, events);
   if (ended_ && failure_) std::rethrow_exception(failure_);
+  if (server_.damage()) throw Error(ErrorKind::kDamaged, Describe(image_, *server_.damage()), "wrong checksum");
+  if (ended_) throw Error(ErrorKind::kFailed, "cannot serve the guest its memory", "QEMU has ended");
+}
+
+void Serving::HeedOperator(const Interrupt& interrupt, const ServingEvents& events) {
+  if (!interrupt.requested() || events.on_interrupt()) return;
+  throw Error(ErrorKind::kInterrupted, "stopped", "interrupted by the operator");
 }
 
 ServingOutcome Serving::WaitForEnd(Progress& progress, const Interrupt& interrupt, const ServingEvents& events) {
@@ -91,17 +99,14 @@ ServingOutcome Serving::WaitForEnd(Progress& progress, const Interrupt& interrup
       GiveUp(ErrorKind::kDamaged, fmt::format("{}: wrong checksum", Describe(image_, *server_.damage())));
     }
     if (server_.HasNotedAll()) TellNeededFirst(events);
-    if (interrupt.requested() && !events.on_interrupt()) {
-      Stop();
-      throw Error(ErrorKind::kInterrupted, "stopped", "interrupted by the operator");
-    }
+    HeedOperator(interrupt, events);
   }
   ShowProgress(progress);
   TellNeededFirst(events);
   ServingOutcome outcome{server_.figures(), !server_.done()};
   if (!outcome.guest_ended || QemuHasEnded()) return outcome;
   try {
-    CheckGoesOn();
+    if (failure_) std::rethrow_exception(failure_);
   } catch (const Error& error) {
     GiveUp(error.kind(), error.what());
   }

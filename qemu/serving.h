@@ -44,11 +44,12 @@ class Serving {
   // QEMU has its devices: as PageServer::LetEnd.
   void LetEnd() { server_.LetEnd(); }
 
-  // Throws what has ended the serving, if something has.
-  void CheckGoesOn();
-
   // Whether WaitForEnd would return or throw by now, the operator aside.
   bool IsAtEnd() const { return ended_ || server_.damage(); }
+
+  // For who waits for something else meanwhile: throws what has ended the serving where IsAtEnd, and as WaitForEnd for
+  // the operator.
+  void CheckGoesOn(const Interrupt& interrupt, const ServingEvents& events) const;
 
   // Returns once QEMU has all memory, or has ended. Throws Error once the guest cannot be served any more: it has been
   // paused then, as far as it could be, and lives; what to do is said. Throws Error{kInterrupted} where
@@ -62,6 +63,7 @@ class Serving {
   void ShowProgress(Progress& progress) const;
   void TellNeededFirst(const ServingEvents& events);
   void WaitForNews(const Interrupt& interrupt) const;
+  static void HeedOperator(const Interrupt& interrupt, const ServingEvents& events);
   [[noreturn]] void GiveUp(ErrorKind kind, std::string_view why);
   void PauseGuest() noexcept;
 

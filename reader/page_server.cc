@@ -96,6 +96,11 @@ void PageServer::Run() {
   });
 }
 
+void PageServer::CheckGoesOn() const {
+  if (!desk_.closed() || done_) return;
+  throw Error(ErrorKind::kFailed, "cannot serve the guest its memory", "another part of that has failed");
+}
+
 // Whoever hears no more sends no more.
 void PageServer::HearRequests() {
   std::array<std::byte, 4096> bytes;

@@ -44,6 +44,9 @@ class PageServer {
   // there; the image cannot be read. What is in pages with a wrong checksum is not sent; all else goes on then.
   void Run();
 
+  // For who waits in `requests`: throws once another part of the work has failed.
+  void CheckGoesOn() const;
+
   // QEMU has its devices.
   void LetEnd() { desk_.LetEnd(); }
 

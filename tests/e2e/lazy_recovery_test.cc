@@ -5,9 +5,11 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <memory>
 #include <random>
 #include <sstream>
 
+#include "reader/image.h"
 #include "tests/e2e/end_to_end_test.h"
 #include "tests/e2e/faults.h"
 
@@ -45,10 +47,11 @@ class LazyRecoveryTest : public EachQemuTest {
   }
 
   // A QEMU that waits for the guest, whose log goes on in a copy of the saved one's.
-  std::unique_ptr<Guest> NewWaiting() {
+  std::unique_ptr<Guest> NewWaiting(std::vector<std::string> options = {}) {
     auto guest = std::make_unique<Guest>(files_, fmt::format("restored{}", ++guests_), shape_);
     guest->PrintToCopyOf(*saved_);
-    guest->Start({"-incoming", "defer"});
+    options.insert(options.end(), {"-incoming", "defer"});
+    guest->Start(options);
     return guest;
   }
 
@@ -166,7 +169,7 @@ TEST_P(LazyRecoveryTest, RecoveryThatIsInterruptedIsRecovered) {
 TEST_P(LazyRecoveryTest, ReadThatFailsLosesNoGuest) {
   const ScratchDirectory sockets{std::filesystem::temp_directory_path()};  // names of sockets are short
   int recovered = 0;
-  const FaultSteps reads = ChooseFaultSteps(41);
+  const FaultSteps reads = ChooseFaultSteps(97);
   for (unsigned number = reads.start;; number += reads.stride) {
     SCOPED_TRACE(fmt::format("read {}: {}", number, reads.Text()));
     const auto guest = NewWaiting();
@@ -206,9 +209,92 @@ TEST_P(LazyRecoveryTest, ImageOfAnotherSaveIsRefused) {
   }
   restore.Wait();
 
-  EXPECT_TRUE(Refused(Recover(*guest, ImagePath("other.sav")), 1, "begun from another save"));
+  for (int i = 0; i < 3; ++i) {
+    EXPECT_TRUE(Refused(Recover(*guest, ImagePath("other.sav")), 1, "begun from another save"));
+  }
   EXPECT_TRUE(Succeeded(Recover(*guest, ImagePath())));
   EXPECT_TRUE(GoesOn(*guest));
+}
+
+TEST_P(LazyRecoveryTest, GuardServesNoOtherSaveThatHasTheImagesNameByThen) {
+  Guest other(files_, "other", shape_);
+  other.Boot();
+  ASSERT_TRUE(Succeeded(RunToEnd(VmsaveCommand(other, {"--image-version", "3", ImagePath("other.sav")}))));
+  const auto guest = NewWaiting();
+  ProgramRun restore(LazyCommand(*guest, {"--fill-rate", "2M"}));
+  AwaitStart(restore);
+  std::filesystem::rename(ImagePath(), ImagePath("first.sav"));
+  std::filesystem::rename(ImagePath("other.sav"), ImagePath());
+
+  restore.Signal(SIGKILL);
+
+  WaitUntil("the guard's word", [&] { return restore.err().find("begun from another save") != std::string::npos; });
+  EXPECT_TRUE(Succeeded(Recover(*guest, ImagePath("first.sav"))));
+  EXPECT_TRUE(GoesOn(*guest));
+}
+
+// As where a device touches memory that is not there yet: QEMU's main thread answers nothing until it has it.
+class WaitingQemuTest : public LazyRecoveryTest {
+ protected:
+  void SetUp() override {
+    LazyRecoveryTest::SetUp();
+    if (IsSkipped() || HasFatalFailure()) return;
+    guest_ = NewWaiting({"-qmp", "unix:" + second_qmp_ + ",server=on,wait=off"});
+    restore_ = std::make_unique<ProgramRun>(LazyCommand(*guest_, {"--fill-rate", "8M"}));
+    AwaitStart(*restore_);
+    restore_->Signal(SIGSTOP);
+    second_ = std::make_unique<QmpClient>(second_qmp_, never_);
+    second_->SetTimeout(std::chrono::seconds(1));
+    try {
+      second_->Execute("pmemsave", {{"val", 0}, {"size", shape_.memory_kib * 1024}, {"filename", files_.Path("all")}});
+    } catch (const Error& error) {
+      ASSERT_NE(std::string(error.what()).find("no answer within"), std::string::npos) << error.what();
+      return;
+    }
+    FAIL() << "all of its memory is there already";
+  }
+
+  const Interrupt never_;
+  const ScratchDirectory sockets_{std::filesystem::temp_directory_path()};  // names of sockets are short
+  const std::string second_qmp_ = sockets_.Path("second");
+  std::unique_ptr<Guest> guest_;
+  std::unique_ptr<ProgramRun> restore_;
+  std::unique_ptr<QmpClient> second_;
+};
+
+INSTANTIATE_TEST_SUITE_P(Both, WaitingQemuTest, testing::Values(WhichQemu::kOld, WhichQemu::kNew), NameOfQemu);
+
+TEST_P(WaitingQemuTest, IsServedOnByTheGuard) {
+  restore_->Signal(SIGKILL);
+
+  const Outcome outcome = WaitForGuardToo(*restore_, ImagePath());
+
+  EXPECT_NE(outcome.err.find("has all of its memory now"), std::string::npos) << outcome.err;
+  EXPECT_TRUE(GoesOn(*guest_));
+}
+
+TEST_P(WaitingQemuTest, IsServedOnByTheOperatorFromTheSoundOneOfTwoCopies) {
+  const std::string damaged = ImagePath("damaged.sav");
+  std::filesystem::copy_file(ImagePath(), damaged);
+  {
+    const Image image(damaged);
+    const StreamBlock& block = image.contents().blocks.front();
+    std::fstream file(damaged, std::ios::in | std::ios::out | std::ios::binary);
+    for (std::uint64_t page = 0; page < block.present.pages(); page += 16) {
+      file.seekp(static_cast<std::streamoff>(block.mapped_ram->pages_offset.value() + page * kPageBytes));
+      file << "damage";
+    }
+  }
+  const std::string sound = ImagePath("sound.sav");
+  std::filesystem::rename(ImagePath(), sound);
+  restore_->Signal(SIGKILL);
+  WaitUntil("the guard's word",
+            [&] { return restore_->err().find("the guest stands still: cannot open") != std::string::npos; });
+
+  EXPECT_TRUE(Refused(Recover(*guest_, damaged), 3, "wrong checksum"));
+  EXPECT_TRUE(Succeeded(Recover(*guest_, sound)));
+  guest_->Connect()->Execute("cont");  // it was paused with the damage
+  EXPECT_TRUE(GoesOn(*guest_));
 }
 
 TEST_P(LazyRecoveryTest, GuestThatNeedsNoRecoveryIsRefused) {
@@ -260,7 +346,7 @@ TEST_P(LazyRecoveryTest, KillAtAnyMomentLosesNoGuest) {
     ++served;
     ASSERT_TRUE(GoesOn(*guest)) << outcome.err;
   }
-  EXPECT_GT(served + out_of_reach, 0);
+  EXPECT_GT(served, 0);
   RecordProperty("served", served);
   RecordProperty("by_operator", by_operator);
   RecordProperty("out_of_reach", out_of_reach);

@@ -68,6 +68,14 @@ class LazyRestoreTest : public EachQemuTest {
     return restore.Wait();
   }
 
+  // What vmrestore says to type.
+  static std::string QmpSocketIn(const std::string& message) {
+    const std::size_t option = message.find("--qmp ");
+    if (option == std::string::npos) throw std::runtime_error(message);
+    const std::size_t start = option + std::string_view("--qmp ").size();
+    return message.substr(start, message.find(' ', start) - start);
+  }
+
   void FlipByteOfPage(std::uint64_t page) const {
     const Image image(ImagePath());
     const StreamBlock& block = image.contents().blocks.front();
@@ -212,7 +220,7 @@ TEST_P(LazyRestoreTest, DamagedPageIsNeverSeenByTheGuestWhichGoesOnFromASoundCop
     EXPECT_FALSE(restored_->Processes().empty()) << "the guest is not lost";
     EXPECT_TRUE(StandsStill(*restored_));
     EXPECT_TRUE(
-        Succeeded(RunToEnd({VMRESTORE_PROGRAM, "--recover", "--running", "--qmp", restored_->qmp_path(), copy})));
+        Succeeded(RunToEnd({VMRESTORE_PROGRAM, "--recover", "--running", "--qmp", QmpSocketIn(outcome.err), copy})));
     EXPECT_TRUE(GoesOn(*restored_));
     for (const std::string& path : {ImagePath(), copy, saved_->log_path()}) std::filesystem::remove(path);
   }

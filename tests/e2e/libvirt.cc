@@ -23,6 +23,8 @@ std::string MemoryBacking(Ram ram) {
       return fmt::format(kShared, "memfd");
     case Ram::kShm:
     case Ram::kTwoBlocks:
+    case Ram::kTwoMemfds:
+    case Ram::kHugePages:
       break;
   }
   throw std::invalid_argument("no domain has such RAM");

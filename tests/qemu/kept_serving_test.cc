@@ -5,19 +5,18 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
-#include <cstddef>
 #include <future>
+#include <memory>
+#include <stdexcept>
 #include <string>
-#include <thread>
 
-#include "format/error.h"
+#include "tests/qemu/scripted_peer.h"
+#include "tests/scratch_directory.h"
 
 namespace vmsave {
 namespace {
-
-// No process has it, and no other test at the same time.
-const pid_t kQemu = 1'000'000'000 + ::getpid();
 
 struct Ends {
   FileDescriptor ours;
@@ -40,58 +39,67 @@ std::string Hear(const FileDescriptor& socket) {
   return {bytes.data(), static_cast<std::size_t>(std::max<ssize_t>(count, 0))};
 }
 
-std::optional<KeptServing> TakeOnceItIsThere(pid_t qemu) {
-  while (true) {
-    if (std::optional<KeptServing> kept = TakeKept(qemu)) return kept;
-    std::this_thread::yield();
-  }
-}
+void NobodyHolds(const KeptServing&) {}
 
 class KeptServingTest : public testing::Test {
  protected:
-  KeptServing Kept() {
+  // QEMU's end of a connection is that of whoever listens.
+  void SetUp() override {
+    const FileDescriptor listener = Listen(qmp_path_);
+    qmp_.ours = FileDescriptor(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), "ours");
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    qmp_path_.copy(&address.sun_path[0], qmp_path_.size());
+    ASSERT_EQ(::connect(qmp_.ours.number(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)), 0);
+    qmp_.theirs = FileDescriptor(::accept(listener.number(), nullptr, nullptr), "theirs");
+  }
+
+  std::future<KeptEnd> Keep() {
     KeptServing kept;
-    kept.record.qmp_socket = "/run/qmp";
+    kept.record.qmp_socket = qmp_path_;
     kept.record.serving.emplace().image = "/srv/a.sav";
     kept.qmp = std::move(qmp_.ours);
-    kept.spare = std::move(spare_.ours);
-    return kept;
+    if (spare_.ours.valid()) kept.spares.push_back({"spare", std::move(spare_.ours)});
+    return std::async(std::launch::async, [kept = std::move(kept), listener = KeptListener(qmp_path_)]() mutable {
+      return listener.KeepUntilTaken(kept);
+    });
   }
 
-  std::future<KeptEnd> Keep(KeptServing kept) {
-    return std::async(std::launch::async, [kept = std::move(kept)] { return KeepUntilTaken(kept, kQemu); });
-  }
-
-  Ends qmp_ = MakeConnection();
+  ScratchDirectory directory_;
+  std::string qmp_path_ = directory_.Path("qmp");
+  Ends qmp_;
   Ends spare_ = MakeConnection();
 };
 
 TEST_F(KeptServingTest, IsHandedOverWithItsConnections) {
-  std::future<KeptEnd> end = Keep(Kept());
+  std::future<KeptEnd> end = Keep();
 
-  const std::optional<KeptServing> taken = TakeOnceItIsThere(kQemu);
+  const std::optional<KeptServing> taken = TakeKept(qmp_path_, NobodyHolds);
 
   EXPECT_EQ(end.get(), KeptEnd::kTaken);
+  ASSERT_TRUE(taken);
   EXPECT_EQ(taken->record.serving->image, "/srv/a.sav");
   Say(qmp_.theirs, "from QEMU");
   EXPECT_EQ(Hear(taken->qmp), "from QEMU");
+  ASSERT_EQ(taken->spares.size(), 1U);
+  EXPECT_EQ(taken->spares[0].name, "spare");
   Say(spare_.theirs, "from the other end");
-  EXPECT_EQ(Hear(taken->spare), "from the other end");
+  EXPECT_EQ(Hear(taken->spares[0].socket), "from the other end");
 }
 
 TEST_F(KeptServingTest, IsHandedOverWithoutASpare) {
-  spare_.ours = FileDescriptor();
-  std::future<KeptEnd> end = Keep(Kept());
+  spare_.ours.Close();
+  std::future<KeptEnd> end = Keep();
 
-  const std::optional<KeptServing> taken = TakeOnceItIsThere(kQemu);
+  const std::optional<KeptServing> taken = TakeKept(qmp_path_, NobodyHolds);
 
   EXPECT_EQ(end.get(), KeptEnd::kTaken);
-  EXPECT_TRUE(taken->qmp.valid());
-  EXPECT_FALSE(taken->spare.valid());
+  ASSERT_TRUE(taken);
+  EXPECT_TRUE(taken->spares.empty());
 }
 
 TEST_F(KeptServingTest, IsKeptUntilQemuEnds) {
-  std::future<KeptEnd> end = Keep(Kept());
+  std::future<KeptEnd> end = Keep();
   Say(qmp_.theirs, "events that nobody reads");
 
   qmp_.theirs.Close();
@@ -99,30 +107,35 @@ TEST_F(KeptServingTest, IsKeptUntilQemuEnds) {
   EXPECT_EQ(end.get(), KeptEnd::kQemuEnded);
 }
 
-TEST_F(KeptServingTest, IsKeptOnWhereWhoAskedForItIsGoneAtOnce) {
-  std::future<KeptEnd> end = Keep(Kept());
-  const auto ask_and_go = [] {
-    const FileDescriptor socket(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0), "a recovery");
-    sockaddr_un address{};
-    address.sun_family = AF_UNIX;
-    const std::string name = "vmsave-kept-" + std::to_string(kQemu);
-    name.copy(&address.sun_path[1], name.size());
-    return ::connect(socket.number(), reinterpret_cast<const sockaddr*>(&address),
-                     static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + name.size())) == 0;
-  };
-  while (!ask_and_go()) std::this_thread::yield();
+TEST_F(KeptServingTest, IsKeptOnWhereWhoAskedForItCannotHoldIt) {
+  std::future<KeptEnd> end = Keep();
 
-  EXPECT_TRUE(TakeOnceItIsThere(kQemu));
+  EXPECT_THROW(TakeKept(qmp_path_, [](const KeptServing&) { throw std::runtime_error("no room"); }),
+               std::runtime_error);
+
+  EXPECT_TRUE(TakeKept(qmp_path_, NobodyHolds));
   EXPECT_EQ(end.get(), KeptEnd::kTaken);
 }
 
-TEST_F(KeptServingTest, IsNotThereForAnotherQemu) {
-  std::future<KeptEnd> end = Keep(Kept());
+TEST_F(KeptServingTest, IsNotThereForAnotherSocket) {
+  std::future<KeptEnd> end = Keep();
+  const FileDescriptor other = Listen(directory_.Path("other"));
 
-  EXPECT_FALSE(TakeKept(-kQemu));
+  EXPECT_FALSE(TakeKept(directory_.Path("other"), NobodyHolds));
 
   qmp_.theirs.Close();
   EXPECT_EQ(end.get(), KeptEnd::kQemuEnded);
+}
+
+TEST_F(KeptServingTest, IsKeptByTheNextWhereTheFirstEnds) {
+  auto first = std::make_unique<KeptListener>(qmp_path_);
+  std::future<KeptEnd> end = Keep();
+
+  first.reset();
+
+  std::optional<KeptServing> taken;
+  while (!taken) taken = TakeKept(qmp_path_, NobodyHolds);
+  EXPECT_EQ(end.get(), KeptEnd::kTaken);
 }
 
 }  // namespace

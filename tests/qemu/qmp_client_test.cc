@@ -392,6 +392,23 @@ TEST_F(QmpClientTest, GivesWayToAnInterruptUnlessToldToIgnoreIt) {
   EXPECT_EQ(client.Execute("cont"), 2);
 }
 
+TEST_F(QmpClientTest, AnswerThatComesLateIsNotLostAmongOthers) {
+  const ScriptedPeer peer([&](Connection& c) {
+    c.Welcome();
+    const auto slow = c.Hear();
+    const auto fast = c.Hear();
+    c.Say(Connection::Answer(slow, "1"));
+    c.Say(Connection::Answer(fast, "2"));
+    const auto last = c.Hear();
+    c.WaitUntilGone();
+  });
+  QmpClient client(peer.path(), never_, kTestPatience);
+  const std::uint64_t question = client.Begin("query-status");
+  EXPECT_EQ(client.Execute("query-name"), 2);
+  EXPECT_EQ(client.TryAnswer(question, milliseconds(0)), 1);
+  EXPECT_FALSE(client.TryAnswer(client.Begin("query-status"), milliseconds(10)));
+}
+
 TEST_F(QmpClientTest, ExecutesOutOfBandWhereThatIsOffered) {
   std::string greeting = kGreeting;
   greeting.replace(greeting.find("[]"), 2, R"(["oob"])");

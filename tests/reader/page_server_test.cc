@@ -214,7 +214,7 @@ TEST_F(PageServerTest, WithoutFillingAPageComesWithItsChunkWhenItIsAskedFor) {
 }
 
 TEST_F(PageServerTest, WhatIsAskedForIsNoted) {
-  Start({.on = false});
+  Start(kNoFill);
   const std::uint64_t page = FirstPage(0, true);
   qemu_.Ask(blocks_[0].name, page);
   qemu_.AwaitPage(blocks_[0].name, page);
@@ -226,7 +226,9 @@ TEST_F(PageServerTest, WhatIsAskedForIsNoted) {
 }
 
 TEST_F(PageServerTest, WhatIsAskedForLaterIsNotNoted) {
-  Start({.on = false, .noted = std::chrono::seconds(0)});
+  FillOptions fill = kNoFill;
+  fill.noted = std::chrono::seconds(0);
+  Start(fill);
   const std::uint64_t page = FirstPage(0, true);
   qemu_.Ask(blocks_[0].name, page);
   qemu_.AwaitPage(blocks_[0].name, page);

@@ -1,0 +1,51 @@
+#include "qemu/unserved_guest.h"
+
+#include <fmt/format.h>
+#include <poll.h>
+
+#include "qemu/lazy_recovery.h"
+
+namespace vmsave {
+namespace {
+
+constexpr int kUntilEndIsSeenMs = 1000;
+
+bool IsClosed(const FileDescriptor& connection) {
+  pollfd poller{connection.number(), POLLRDHUP, 0};
+  return ::poll(&poller, 1, kUntilEndIsSeenMs) > 0;
+}
+
+}  // namespace
+
+std::string UnservedGuest::ServeOn() {
+  ServingRecord& serving = *kept_.record.serving;
+  const Interrupt never;
+  try {
+    QmpClient qmp(kept_.qmp, kept_.record.qmp_socket, never, serving.out_of_band ? QmpBand::kOut : QmpBand::kIn);
+    const Image image(serving.image);
+    LazyEvents events;
+    events.on_begin = [&](LazyBegin begin) {
+      for (SpareChannel& spare : begin.spares) kept_.spares.push_back(std::move(spare));
+    };
+    events.on_running = [&](const LazyStart&) { serving.run.reset(); };
+    Progress nobody_looks;
+    const LazyOptions options = OptionsOf(serving);
+    const LazySummary summary = RecoverKept({qmp, image, options, events, nobody_looks, never}, serving, kept_.spares);
+    kept_.qmp.Close();
+    return summary.outcome.guest_ended ? "its guard served the guest on until that ended"
+                                       : "its guard served the guest on, which has all of its memory now";
+  } catch (const std::exception& error) {
+    if (!IsClosed(kept_.qmp)) return TellFailure(error.what());
+    kept_.qmp.Close();
+    return "its QEMU has ended, and the image is as it was";  // it gives up where it was not given all of the devices
+  }
+}
+
+std::string UnservedGuest::TellFailure(const std::string& why) const {
+  const bool has_advice = why.find("--recover") != std::string::npos;
+  const std::string advice =
+      fmt::format("; vmrestore --recover --qmp {} {} goes on", kept_.record.qmp_socket, kept_.record.serving->image);
+  return fmt::format("the guest stands still: {}{}", why, has_advice ? "" : advice);
+}
+
+}  // namespace vmsave

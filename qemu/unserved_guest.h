@@ -1,0 +1,34 @@
+// A guest that runs, or is to, whose vmrestore has ended before all of its memory was there.
+#pragma once
+
+#include <string>
+
+#include "qemu/kept_serving.h"
+
+namespace vmsave {
+
+// Of the guard's process.
+class UnservedGuest {
+ public:
+  explicit UnservedGuest(KeptServing kept) : kept_(std::move(kept)) {}
+
+  // Whether QEMU can be reached.
+  bool is_held() const { return kept_.qmp.valid(); }
+
+  // REQUIRES: is_held(). Serves it until it has all of its memory, or has ended. Returns what became of it, for the
+  // operator. What held QEMU is let go, unless needs_operator() afterwards.
+  std::string ServeOn();
+
+  // It stands still as soon as it needs a page.
+  bool needs_operator() const { return is_held(); }
+
+  // Keeps what vmrestore --recover needs, for as long as QEMU is there.
+  KeptEnd Keep(KeptListener& listener) const { return listener.KeepUntilTaken(kept_); }
+
+ private:
+  std::string TellFailure(const std::string& why) const;
+
+  KeptServing kept_;
+};
+
+}  // namespace vmsave
