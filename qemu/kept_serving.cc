@@ -151,7 +151,10 @@ std::optional<KeptServing> TakeKept(const std::string& qmp_socket,
   std::optional<KeptServing> kept = ReceiveKept(socket, status.st_uid);
   if (!kept) return std::nullopt;
   hold(*kept);
-  SendText(socket, kTaken);
+  if (!SendText(socket, kTaken)) {
+    throw Error(ErrorKind::kFailed, "cannot take over the connection to the guest",
+                "the one that keeps it gave up waiting", "try again");
+  }
   return kept;
 }
 

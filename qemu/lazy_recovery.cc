@@ -54,6 +54,7 @@ class LazyRecovery {
     if (Reconnect(channel) == Need::kPages) {
       Serve(channel);
     } else {
+      const QmpClient::Patience patience(qmp_, kPatienceWithDisks);
       LetStart();
     }
     if (!summary_.outcome.guest_ended) Finish();
@@ -140,10 +141,11 @@ class LazyRecovery {
     const QmpClient::Patience patience(qmp_, kAsLongAsItIsServed);
     const QmpClient::Watch watch(qmp_, [&] { serving.CheckGoesOn(task_.interrupt, task_.events.serving); });
     try {
+      QueryStatus(qmp_);  // of two descriptors that wait for it QEMU would lose one
       if (task_.events.on_begin) RefillSpares(used_channel);
       LetStart();
     } catch (const Error& error) {
-      if (error.kind() == ErrorKind::kInterrupted || !serving.IsAtEnd()) throw;
+      if (error.kind() == ErrorKind::kInterrupted || !serving.HasFailed()) throw;
     }
   }
 

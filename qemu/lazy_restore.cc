@@ -65,19 +65,22 @@ class LazyRestore {
   // Where the serving ends first, Serving::WaitForEnd tells why.
   void Start(Serving& serving) {
     const QmpClient::Watch watch(task_.qmp, [&] { serving.CheckGoesOn(task_.interrupt, task_.events.serving); });
-    AwaitDevices();  // a QEMU that is not served before it has them ends
+    AwaitDevices(serving);  // a QEMU that is not served before it has them ends
     serving.LetEnd();
     try {
       LetRunOrNot();
     } catch (const Error& error) {
-      if (task_.qmp.closed() || error.kind() == ErrorKind::kInterrupted || !serving.IsAtEnd()) throw;
+      if (task_.qmp.closed() || error.kind() == ErrorKind::kInterrupted || !serving.HasFailed()) throw;
     }
   }
 
-  void AwaitDevices() {
+  void AwaitDevices(const Serving& serving) {
     const QmpClient::Patience patience(task_.qmp, kPatienceWithLoading);
     try {
-      while (QueryStatus(task_.qmp) == "inmigrate") std::this_thread::sleep_for(kStatusPoll);
+      while (QueryStatus(task_.qmp) == "inmigrate") {
+        serving.CheckGoesOn(task_.interrupt, task_.events.serving);
+        std::this_thread::sleep_for(kStatusPoll);
+      }
     } catch (const Error&) {
       if (!task_.qmp.closed() && !task_.qmp.WaitClosed(kPatienceWithEnd)) throw;
       throw Error(ErrorKind::kFailed, "cannot load the guest", "QEMU ended while it was given the devices", kSeeQemu);

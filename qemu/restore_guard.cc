@@ -89,12 +89,12 @@ void RestoreGuard::NoteUnserved() {
 }
 
 void RestoreGuard::NoteReleased() {
-  process_.LetGo(kLoadedQmpRole);
-  for (const std::string& name : spares_) process_.LetGo(name);
-  spares_.clear();
   record_.serving.reset();
   record_.released = true;
   Record();
+  process_.LetGo(kLoadedQmpRole);
+  for (const std::string& name : spares_) process_.LetGo(name);
+  spares_.clear();
 }
 
 }  // namespace vmsave

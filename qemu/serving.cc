@@ -80,9 +80,10 @@ void Serving::Stop() {
 
 void Serving::CheckGoesOn(const Interrupt& interrupt, const ServingEvents& events) const {
   HeedOperator(interrupt, events);
+  if (!HasFailed()) return;
   if (ended_ && failure_) std::rethrow_exception(failure_);
   if (server_.damage()) throw Error(ErrorKind::kDamaged, Describe(image_, *server_.damage()), "wrong checksum");
-  if (ended_) throw Error(ErrorKind::kFailed, "cannot serve the guest its memory", "QEMU has ended");
+  throw Error(ErrorKind::kFailed, "cannot serve the guest its memory", "QEMU has ended");
 }
 
 void Serving::HeedOperator(const Interrupt& interrupt, const ServingEvents& events) {

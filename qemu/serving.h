@@ -44,10 +44,10 @@ class Serving {
   // QEMU has its devices: as PageServer::LetEnd.
   void LetEnd() { server_.LetEnd(); }
 
-  // Whether WaitForEnd would return or throw by now, the operator aside.
-  bool IsAtEnd() const { return ended_ || server_.damage(); }
+  // Whether the guest is not served any more although it needs it.
+  bool HasFailed() const { return (ended_ && !server_.done()) || server_.damage(); }
 
-  // For who waits for something else meanwhile: throws what has ended the serving where IsAtEnd, and as WaitForEnd for
+  // For who waits for something else meanwhile: throws why where HasFailed, and as WaitForEnd for
   // the operator.
   void CheckGoesOn(const Interrupt& interrupt, const ServingEvents& events) const;
 
