@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <span>
 #include <system_error>
 
 #include "cli/program.h"
@@ -205,9 +206,8 @@ class Program {
   }
 
   Report RestoreLazily(QmpClient& qmp) {
-    LazyEvents events;
+    LazyEvents events = EventsOfServing(qmp);
     bool lives = false;
-    events.on_begin = OnBegin(qmp);
     events.on_begun = [&] {
       if (process_) process_->ReleaseWithSocket();
       lives = true;
@@ -219,18 +219,23 @@ class Program {
       guard_.NoteInBackground();
       go_to_background_();
     };
-    events.serving.on_interrupt = [this, asked = 0]() mutable { return GoOnServing(++asked); };
     const std::optional<WorkingSet> known = KnownWorkingSet();
     events.serving.on_needed_first = [&](const std::vector<WorkChunk>& needed) {
       if (!options_.no_record) RecordWorkingSet(known, needed);
     };
     LazyOptions lazy{MakeServeOptions(options_, restore_.wish), restore_.run, {}};
     if (known) lazy.early = ChunksOf(image_, *known);
+    std::vector<SpareChannel> spares;
     const LazySummary summary = LeavingToGuard(lives, [&] {
-      return vmsave::RestoreLazily({qmp, image_, lazy, events, progress_, interrupt_});
+      return vmsave::RestoreLazily({qmp, spares, image_, lazy, events, progress_, interrupt_});
     });
     if (process_) process_->RemoveSocket();
+    return Done(summary);
+  }
+
+  Report Done(const LazySummary& summary) {
     guard_.NoteReleased();
+    if (!summary.unfinished.empty()) PrintLine(stderr, fmt::format("vmrestore: warning: {}", summary.unfinished));
     return {AsText(summary, GuestName()), AsJson(summary, options_.image)};
   }
 
@@ -257,54 +262,56 @@ class Program {
   Report Recover() {
     std::optional<KeptServing> kept =
         TakeKept(*options_.qmp, [this](const KeptServing& held) { guard_.NoteKept(held); });
-    const LazySummary summary = kept ? RecoverKept(*std::move(kept)) : RecoverLeft();
-    guard_.NoteReleased();
-    return {AsText(summary, GuestName()), AsJson(summary, options_.image)};
+    return Done(kept ? RecoverKept(*std::move(kept)) : RecoverLeft());
   }
 
   LazySummary RecoverLeft() {
     QmpClient qmp(*options_.qmp, interrupt_);
     bool lives = false;
     const LazyOptions lazy{MakeServeOptions(options_, restore_.wish), restore_.run, {}};
-    const LazyEvents events = EventsOfRecovery(qmp, lives);
-    return LeavingToGuard(lives, [&] { return RecoverLazily({qmp, image_, lazy, events, progress_, interrupt_}); });
+    LazyEvents events = EventsOfRecovery(qmp);
+    events.on_begin = [note = events.on_begin, &lives](const LazyBegin& begin) {
+      note(begin);
+      lives = true;
+    };
+    std::vector<SpareChannel> spares;
+    return LeavingToGuard(lives, [&] {
+      return RecoverLazily({qmp, spares, image_, lazy, events, progress_, interrupt_});
+    });
   }
 
   LazySummary RecoverKept(KeptServing kept) {
     const ServingRecord& serving = *kept.record.serving;
     const LazyOptions lazy{MakeServeOptions(options_, restore_.wish), restore_.run ? restore_.run : serving.run, {}};
-    bool lives = true;
-    const LazySummary summary = LeavingToGuard(lives, [&] {
-      QmpClient qmp(kept.qmp, kept.record.qmp_socket, interrupt_, serving.out_of_band ? QmpBand::kOut : QmpBand::kIn);
-      guard_.NoteServing(qmp, serving, {});
-      const LazyEvents events = EventsOfRecovery(qmp, lives);
-      return vmsave::RecoverKept({qmp, image_, lazy, events, progress_, interrupt_}, serving, kept.spares);
+    const LazySummary summary = LeavingToGuard(/*lives=*/true, [&] {
+      QmpClient qmp = Reconnect(kept, interrupt_);
+      const LazyEvents events = EventsOfRecovery(qmp);
+      return vmsave::RecoverKept({qmp, kept.spares, image_, lazy, events, progress_, interrupt_}, serving);
     });
     for (const std::string& path : kept.record.directories) RemovePrivateDirectory(path);
     return summary;
   }
 
-  // `lives` becomes true once the guard has what it needs to go on.
-  LazyEvents EventsOfRecovery(const QmpClient& qmp, bool& lives) {
-    LazyEvents events;
-    events.on_begin = [note = OnBegin(qmp), &lives](LazyBegin begin) {
-      note(std::move(begin));
-      lives = true;
-    };
-    events.on_spare_used = [this](const std::string& name) { guard_.NoteSpareUsed(name); };
+  LazyEvents EventsOfRecovery(const QmpClient& qmp) {
+    LazyEvents events = EventsOfServing(qmp);
     events.on_running = [this](const LazyStart& start) {
       guard_.NoteStarted();
       TellStart(start);
     };
-    events.serving.on_interrupt = [this, asked = 0]() mutable { return GoOnServing(++asked); };
     return events;
   }
 
-  std::function<void(LazyBegin)> OnBegin(const QmpClient& qmp) {
-    return [this, &qmp](const LazyBegin& begin) {
+  // The guard has what it needs to go on.
+  LazyEvents EventsOfServing(const QmpClient& qmp) {
+    LazyEvents events;
+    events.on_spares = [this](std::span<const SpareChannel> spares) { guard_.NoteSpares(spares); };
+    events.on_spare_used = [this](const std::string& name) { guard_.NoteSpareUsed(name); };
+    events.on_begin = [this, &qmp](const LazyBegin& begin) {
       const ServeOptions serve = MakeServeOptions(options_, restore_.wish);
-      guard_.NoteServing(qmp, MakeServingRecord(image_, serve, begin, qmp), begin.spares);
+      guard_.NoteServing(qmp, MakeServingRecord(image_, serve, begin, qmp));
     };
+    events.serving.on_interrupt = [this, asked = 0]() mutable { return GoOnServing(++asked); };
+    return events;
   }
 
   // A guest that lives and is not served any more is kept within reach of --recover.

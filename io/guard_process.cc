@@ -40,6 +40,7 @@ constexpr char kLetGo = 'L';
 constexpr char kQuieten = 'Q';
 constexpr char kDismiss = 'D';
 
+constexpr int kPatienceWithLegacyMs = 10'000;
 constexpr std::size_t kMaxMessageBytes = std::size_t{32} << 10;
 
 struct Message {
@@ -193,14 +194,16 @@ void AskToBeSparedWhenMemoryIsShort() {
   ::close(file);
 }
 
-[[noreturn]] void Guard(const std::string& name, const FileDescriptor& channel,
-                        const GuardProcess::Undo& undo) noexcept {
+[[noreturn]] void Guard(const std::string& name, FileDescriptor channel, const GuardProcess::Undo& undo) noexcept {
   ::prctl(PR_SET_NAME, name.c_str());
   LeaveTerminal();
   CloseAllBut(channel);
   AskToBeSparedWhenMemoryIsShort();
   try {
-    if (std::optional<Legacy> legacy = Watch(channel).AwaitLegacy()) undo(*std::move(legacy));
+    if (std::optional<Legacy> legacy = Watch(channel).AwaitLegacy()) {
+      legacy->awaited = std::move(channel);
+      undo(*std::move(legacy));
+    }
   } catch (const std::exception& error) {
     GuardProcess::Tell(name, error.what());
   }
@@ -244,7 +247,7 @@ GuardProcess::GuardProcess(const std::string& name, const Undo& undo) {
   if (pid_ < 0) throw Error::FromErrno("cannot start the guard process", errno);
   if (pid_ == 0) {
     channel_ = FileDescriptor();
-    Guard(name, guards_end, undo);
+    Guard(name, std::move(guards_end), undo);
   }
 }
 
@@ -295,6 +298,9 @@ void GuardProcess::Dismiss() noexcept {
 
 void GuardProcess::Leave() noexcept {
   const std::lock_guard lock(record_mutex_);
+  ::shutdown(channel_.number(), SHUT_WR);
+  pollfd guard{channel_.number(), POLLIN, 0};
+  ::poll(&guard, 1, kPatienceWithLegacyMs);
   pid_ = -1;
   channel_ = FileDescriptor();
 }

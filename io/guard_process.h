@@ -31,6 +31,7 @@ class GuardProcess {
   struct Legacy {
     std::string record;
     std::vector<Held> held;
+    FileDescriptor awaited{};  // Leave returns once it is closed
   };
 
   // Called in the guard once this process has ended, however that came, unless Dismiss was called. What it throws is
@@ -76,7 +77,8 @@ class GuardProcess {
   // There is nothing to undo any more: the guard ends, and has ended when this returns.
   void Dismiss() noexcept;
 
-  // This process leaves as if it were killed: the guard does its part once this process has ended, or at once.
+  // This process leaves as if it were killed, and the guard does its part at once. Returns when that has come so far
+  // that others can rely on it (Legacy::awaited), or after 10 s.
   void Leave() noexcept;
 
   // Of the guard; -1 once it was dismissed, or left.

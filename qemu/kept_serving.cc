@@ -86,6 +86,7 @@ bool HandOver(const KeptServing& kept, const FileDescriptor& socket) {
   return answer && answer->text == kTaken;
 }
 
+// What QEMU says is passed over: else it would say no more.
 bool HasEnded(const FileDescriptor& qmp) {
   std::array<char, 65536> passed_over;
   const ssize_t count = ::recv(qmp.number(), passed_over.data(), passed_over.size(), MSG_DONTWAIT);
@@ -103,10 +104,20 @@ RestoreRecord Decode(const std::string& text) {
               "the process that keeps it is of another version", "use that version's vmrestore");
 }
 
+// To the process that has the name; not valid where there is none, or it is of a user who could not have it.
+FileDescriptor ConnectToKeeper(const std::string& name, uid_t owner) {
+  const Address address(name);
+  FileDescriptor socket = MakeSocket();
+  if (::connect(socket.number(), address.get(), address.length) != 0) return {};
+  const std::optional<uid_t> user = UserOfPeer(socket);
+  if (user != 0 && user != ::geteuid() && user != owner) return {};
+  return socket;
+}
+
 // Nothing where the other end has not sent all of it.
-std::optional<KeptServing> ReceiveKept(const FileDescriptor& socket, uid_t owner) {
+std::optional<KeptServing> ReceiveKept(const FileDescriptor& socket) {
   std::optional<DescriptorMessage> message = Receive(socket);
-  if (!message || !message->descriptor.valid() || UserOfPeer(message->descriptor) != owner) return std::nullopt;
+  if (!message || !message->descriptor.valid()) return std::nullopt;
   KeptServing kept{Decode(message->text), std::move(message->descriptor), {}};
   while ((message = Receive(socket)) && message->text != kEnd && kept.spares.size() < kSpareChannels) {
     if (message->descriptor.valid()) kept.spares.push_back({std::move(message->text), std::move(message->descriptor)});
@@ -117,7 +128,13 @@ std::optional<KeptServing> ReceiveKept(const FileDescriptor& socket, uid_t owner
 
 }  // namespace
 
-KeptListener::KeptListener(const std::string& qmp_socket) : name_(NameFor(LookAt(qmp_socket))) {
+QmpClient Reconnect(const KeptServing& kept, const Interrupt& interrupt) {
+  const QmpBand band = kept.record.serving->out_of_band ? QmpBand::kOut : QmpBand::kIn;
+  return {kept.qmp, kept.record.qmp_socket, interrupt, band};
+}
+
+KeptListener::KeptListener(const std::string& qmp_socket)
+    : qmp_socket_(qmp_socket), name_(NameFor(LookAt(qmp_socket))) {
   TryToListen();
 }
 
@@ -130,25 +147,39 @@ void KeptListener::TryToListen() {
 
 KeptEnd KeptListener::KeepUntilTaken(const KeptServing& kept) {
   while (true) {
+    if (!socket_.valid()) {
+      if (IsKeptByAnother()) return KeptEnd::kKeptByAnother;
+      TryToListen();
+    }
     std::array<pollfd, 2> set{pollfd{kept.qmp.number(), POLLIN, 0}, pollfd{socket_.number(), POLLIN, 0}};
     if (::poll(set.data(), set.size(), socket_.valid() ? -1 : kRetryMs) < 0 && errno != EINTR) {
       throw Error::FromErrno("cannot wait for a recovery", errno);
     }
     if (set[0].revents != 0 && HasEnded(kept.qmp)) return KeptEnd::kQemuEnded;
-    if (!socket_.valid()) TryToListen();
     if (set[1].revents == 0) continue;
     const FileDescriptor socket(::accept4(socket_.number(), nullptr, nullptr, SOCK_CLOEXEC), "a recovery");
     if (socket.valid() && HandOver(kept, socket)) return KeptEnd::kTaken;
   }
 }
 
+// One that is about to end hands nothing over any more.
+bool KeptListener::IsKeptByAnother() const {
+  const FileDescriptor socket = ConnectToKeeper(name_, ::geteuid());
+  if (!socket.valid()) return false;
+  try {
+    const std::optional<KeptServing> kept = ReceiveKept(socket);
+    return kept && kept->record.qmp_socket == qmp_socket_;
+  } catch (const Error&) {
+    return false;  // another version's, which keeps something else
+  }
+}
+
 std::optional<KeptServing> TakeKept(const std::string& qmp_socket,
                                     const std::function<void(const KeptServing&)>& hold) {
   const struct stat status = LookAt(qmp_socket);
-  const Address address(NameFor(status));
-  const FileDescriptor socket = MakeSocket();
-  if (::connect(socket.number(), address.get(), address.length) != 0) return std::nullopt;
-  std::optional<KeptServing> kept = ReceiveKept(socket, status.st_uid);
+  const FileDescriptor socket = ConnectToKeeper(NameFor(status), status.st_uid);
+  if (!socket.valid()) return std::nullopt;
+  std::optional<KeptServing> kept = ReceiveKept(socket);
   if (!kept) return std::nullopt;
   hold(*kept);
   if (!SendText(socket, kTaken)) {

@@ -19,29 +19,36 @@ struct KeptServing {
   std::vector<SpareChannel> spares{};
 };
 
-enum class KeptEnd { kTaken, kQemuEnded };
+// The connection again, whoever has it. `kept` is not needed any more then.
+QmpClient Reconnect(const KeptServing& kept, const Interrupt& interrupt);
+
+enum class KeptEnd { kTaken, kKeptByAnother, kQemuEnded };
 
 // Where TakeKept asks, from its construction on: an abstract socket, named after the QMP socket's inode. Where another
-// process has that name, it is tried anew each second.
+// process has that name, it is tried anew for as long as that one lives.
 class KeptListener {
  public:
   // Throws Error{kFailed} where there is no such QMP socket any more.
   explicit KeptListener(const std::string& qmp_socket);
 
   // Waits until TakeKept asks for it, in a process of the same user or of root, or QEMU closes the connection. What
-  // QEMU says meanwhile is passed over.
+  // QEMU says meanwhile is passed over. Where another process has the name, and shows that it keeps the same: whoever
+  // asks gets it from there, and this one must not touch it any more. (A vmrestore that is killed while it takes it
+  // leaves two.)
   KeptEnd KeepUntilTaken(const KeptServing& kept);
 
  private:
   void TryToListen();
+  bool IsKeptByAnother() const;
 
+  std::string qmp_socket_;
   std::string name_;
   FileDescriptor socket_;  // not valid while somebody else has the name
 };
 
 // What another process keeps for the QEMU behind that socket; the process ends then. `hold` is called before it does:
-// from then on this process must not lose it. Nothing where none is kept, or what is kept is no connection to a QEMU of
-// the socket's owner. Throws Error{kFailed} where it was kept by another version of vmrestore.
+// from then on this process must not lose it. Nothing where none is kept, or who keeps it is neither this user, nor the
+// socket's owner, nor root. Throws Error{kFailed} where it was kept by another version of vmrestore.
 std::optional<KeptServing> TakeKept(const std::string& qmp_socket, const std::function<void(const KeptServing&)>& hold);
 
 }  // namespace vmsave

@@ -3,7 +3,9 @@
 #include <fmt/format.h>
 
 #include <array>
+#include <span>
 #include <thread>
+#include <utility>
 
 #include "qemu/guest_facts.h"
 #include "qemu/guest_pause.h"
@@ -19,7 +21,7 @@ using Clock = std::chrono::steady_clock;
 constexpr auto kPoll = std::chrono::milliseconds(5);
 constexpr std::chrono::seconds kUntilLossIsSeen{10};  // by QEMU, of a server that has just been killed
 constexpr std::chrono::seconds kUntilAnswered{60};
-constexpr std::chrono::hours kAsLongAsItIsServed{24 * 365};
+constexpr std::chrono::hours kAsLongAsItIsServed{24 * 365};  // serving that ends otherwise is told by the watch
 
 [[noreturn]] void Refuse(const QmpClient& qmp, std::string_view why) {
   throw Error(ErrorKind::kFailed, fmt::format("cannot go on with the guest at {}", qmp.socket_path()), why);
@@ -49,10 +51,11 @@ class LazyRecovery {
   LazyRecovery(const LazyTask& task, std::vector<PostcopyBlock> blocks)
       : task_(task), qmp_(task.qmp), blocks_(std::move(blocks)), decoder_(blocks_) {}
 
-  LazySummary Run(const MigrationChannel& channel) {
+  // REQUIRES: there is a spare.
+  LazySummary Run() {
     const QmpClient::Uninterrupted uninterrupted(qmp_);
-    if (Reconnect(channel) == Need::kPages) {
-      Serve(channel);
+    if (const std::optional<MigrationChannel> channel = Reconnect()) {
+      Serve(*channel);
     } else {
       const QmpClient::Patience patience(qmp_, kPatienceWithDisks);
       LetStart();
@@ -63,36 +66,52 @@ class LazyRecovery {
   }
 
  private:
-  enum class Need { kPages, kNothing };
-
-  // All of it is there before QEMU looks (AppendPostcopyRecovery). Refused for as long as QEMU has not seen the loss,
-  // and where it needs no more; if it answers at all it is asked which.
-  Need Reconnect(const MigrationChannel& channel) {
-    SetSocketBuffer(channel.socket());
-    ByteWriter out;
-    AppendPostcopyRecovery(out, blocks_);
-    const Interrupt never;
-    SocketSink(channel.socket(), never).Write(out.Take());
-    std::uint64_t question = qmp_.Begin("query-migrate");
+  // Nothing where QEMU has all of its memory, which it tells if it answers at all. It refuses for as long as it has not
+  // seen the loss of the connection before.
+  std::optional<MigrationChannel> Reconnect() {
+    SpareChannel spare = TakeSpare();
+    question_ = qmp_.Begin("query-migrate");
     for (const Clock::time_point give_up = Clock::now() + kUntilLossIsSeen;;) {
       try {
-        qmp_.ExecuteOutOfBand("migrate-recover", {{"uri", channel.uri()}});
-        return Need::kPages;
+        qmp_.ExecuteOutOfBand("migrate-recover", {{"uri", UriOf(spare)}});
+        used_ = spare.name;
+        return std::optional<MigrationChannel>(std::in_place, std::move(spare.socket), std::move(spare.name));
       } catch (const QmpError&) {
-        if (Clock::now() > give_up) throw;
+        if (Clock::now() > give_up) {
+          PutBack(std::move(spare));
+          throw;
+        }
       }
       std::this_thread::sleep_for(kPoll);
-      const std::optional<QmpClient::Json> answer = qmp_.TryAnswer(question, std::chrono::milliseconds(0));
+      const std::optional<QmpClient::Json> answer = qmp_.TryAnswer(*question_, std::chrono::milliseconds(0));
       if (!answer) continue;
-      if (StringMember(*answer, "status") == "completed") return Need::kNothing;
-      question = qmp_.Begin("query-migrate");
+      question_.reset();
+      if (StringMember(*answer, "status") == "completed") {
+        PutBack(std::move(spare));
+        return std::nullopt;
+      }
+      question_ = qmp_.Begin("query-migrate");
     }
+  }
+
+  SpareChannel TakeSpare() {
+    SpareChannel spare = std::move(task_.spares.back());
+    task_.spares.pop_back();
+    task_.events.on_spare_used(spare.name);
+    return spare;
+  }
+
+  // QEMU still has its other end, and has not looked at it.
+  void PutBack(SpareChannel spare) {
+    task_.spares.push_back(std::move(spare));
+    task_.events.on_spares(std::span(task_.spares).last(1));
   }
 
   void Serve(const MigrationChannel& channel) {
     ServeStart start = AwaitAnswers(channel.socket());
+    start.has_devices = false;  // or its main thread waits for them, for all that can be known
     Serving serving(qmp_, task_.image, blocks_, task_.options.serve, std::move(start), channel.socket(), decoder_);
-    Start(serving, channel.name());
+    Start(serving);
     summary_.outcome = serving.WaitForEnd(task_.progress, task_.interrupt, task_.events.serving);
   }
 
@@ -130,30 +149,42 @@ class LazyRecovery {
 
   // What was set for the migration by somebody who could not put it back.
   void Finish() {
-    FinishLazily(qmp_);
-    qmp_.Execute("migrate-set-capabilities",
-                 {{"capabilities", {{{"capability", kPostcopyCapability}, {"state", false}}}}});
+    summary_.unfinished = FinishLazily(qmp_);
+    if (!summary_.unfinished.empty()) return;
+    try {
+      qmp_.Execute("migrate-set-capabilities",
+                   {{"capabilities", {{{"capability", kPostcopyCapability}, {"state", false}}}}});
+    } catch (const Error& error) {
+      summary_.unfinished = error.what();
+    }
   }
 
   // QEMU's main thread may have waited for a page, and answers once that is there. Where the serving ends first,
   // Serving::WaitForEnd tells why.
-  void Start(const Serving& serving, const std::string& used_channel) {
-    const QmpClient::Patience patience(qmp_, kAsLongAsItIsServed);
+  void Start(Serving& serving) {
     const QmpClient::Watch watch(qmp_, [&] { serving.CheckGoesOn(task_.interrupt, task_.events.serving); });
     try {
-      QueryStatus(qmp_);  // of two descriptors that wait for it QEMU would lose one
-      if (task_.events.on_begin) RefillSpares(used_channel);
+      AwaitMainThread();
+      serving.LetEnd();
+      const QmpClient::Patience patience(qmp_, kAsLongAsItIsServed);
+      RefillSpares();
       LetStart();
     } catch (const Error& error) {
       if (error.kind() == ErrorKind::kInterrupted || !serving.HasFailed()) throw;
     }
   }
 
-  // The one in use is not among them any more.
-  void RefillSpares(const std::string& used) {
-    LazyBegin begin{task_.options.run, blocks_};
-    begin.spares.push_back(HandSpareToQemu(qmp_, used));
-    task_.events.on_begin(std::move(begin));
+  // Nothing else is asked before: of two descriptors that wait for it QEMU would lose one, and there is little room for
+  // commands that do.
+  void AwaitMainThread() {
+    if (!question_) question_ = qmp_.Begin("query-migrate");
+    while (!qmp_.TryAnswer(*question_, kAsLongAsItIsServed)) {
+    }
+  }
+
+  void RefillSpares() {
+    task_.spares.push_back(HandSpareToQemu(qmp_, blocks_, used_));
+    task_.events.on_spares(std::span(task_.spares).last(1));
   }
 
   void LetStart() {
@@ -167,6 +198,8 @@ class LazyRecovery {
   const Clock::time_point start_ = Clock::now();
   std::vector<PostcopyBlock> blocks_;
   ReturnPathDecoder decoder_;
+  std::optional<std::uint64_t> question_;  // whether QEMU has all of its memory; it has not answered yet
+  std::string used_;                       // the spare
   LazySummary summary_;
 };
 
@@ -176,19 +209,18 @@ LazySummary RecoverLazily(const LazyTask& task) {
   AwaitPaused(task.qmp);
   CheckIsImages(task.qmp, task.image);
   const std::vector<PostcopyBlock> blocks = QueryPostcopyBlocks(task.qmp, task.image);
-  const MigrationChannel channel(task.qmp);
-  if (task.events.on_begin) task.events.on_begin({task.options.run, blocks, HandSparesToQemu(task.qmp)});
-  return LazyRecovery(task, blocks).Run(channel);
+  task.spares = HandSparesToQemu(task.qmp, blocks);
+  task.events.on_spares(task.spares);
+  task.events.on_begin({task.options.run, blocks});
+  return LazyRecovery(task, blocks).Run();
 }
 
-LazySummary RecoverKept(const LazyTask& task, const ServingRecord& record, std::vector<SpareChannel>& spares) {
+LazySummary RecoverKept(const LazyTask& task, const ServingRecord& record) {
   CheckIsOf(task.image, record.image_identity);
-  if (spares.empty()) return RecoverLazily(task);
-  SpareChannel spare = std::move(spares.back());
-  spares.pop_back();
-  if (task.events.on_spare_used) task.events.on_spare_used(spare.name);
-  const MigrationChannel channel(std::move(spare.socket), std::move(spare.name));
-  return LazyRecovery(task, BlocksOf(record, task.image)).Run(channel);
+  if (task.spares.empty()) return RecoverLazily(task);
+  const std::vector<PostcopyBlock> blocks = BlocksOf(record, task.image);
+  task.events.on_begin({task.options.run, blocks});
+  return LazyRecovery(task, blocks).Run();
 }
 
 }  // namespace vmsave

@@ -1,7 +1,5 @@
 #include "qemu/lazy_restore.h"
 
-#include <sys/socket.h>
-
 #include <thread>
 
 #include "qemu/guest_facts.h"
@@ -21,9 +19,6 @@ constexpr auto kStatusPoll = std::chrono::milliseconds(1);
 constexpr auto kPatienceWithLoading = std::chrono::minutes(10);
 constexpr std::string_view kSeeQemu = "QEMU's own message says why";
 
-// What has been written stands before the answer to the next question.
-constexpr int kSocketBufferBytes = 128 << 10;
-
 class LazyRestore {
  public:
   explicit LazyRestore(const LazyTask& task) : task_(task), blocks_(QueryPostcopyBlocks(task.qmp, task.image)) {}
@@ -38,7 +33,9 @@ class LazyRestore {
     task_.qmp.Execute("stop");  // a QEMU without -S would start it by itself
     task_.qmp.Execute("migrate-incoming", {{"uri", channel.uri()}});
     summary_.start.running = task_.options.run.value_or(task_.image.was_running());
-    task_.events.on_begin({summary_.start.running, blocks_, HandSparesToQemu(task_.qmp)});
+    task_.spares = HandSparesToQemu(task_.qmp, blocks_);
+    task_.events.on_spares(task_.spares);
+    task_.events.on_begin({summary_.start.running, blocks_});
     Send(channel.socket());
     const QmpClient::Uninterrupted uninterrupted(task_.qmp);
     task_.events.on_begun();
@@ -47,7 +44,7 @@ class LazyRestore {
                     {.early = task_.options.early, .has_devices = false}, channel.socket(), decoder);
     Start(serving);
     summary_.outcome = serving.WaitForEnd(task_.progress, task_.interrupt, task_.events.serving);
-    if (!summary_.outcome.guest_ended) FinishLazily(task_.qmp);
+    if (!summary_.outcome.guest_ended) summary_.unfinished = FinishLazily(task_.qmp);
     summary_.elapsed = Clock::now() - start_;
     return summary_;
   }
@@ -104,14 +101,15 @@ class LazyRestore {
 
 }  // namespace
 
-void SetSocketBuffer(const FileDescriptor& socket) {
-  ::setsockopt(socket.number(), SOL_SOCKET, SO_SNDBUF, &kSocketBufferBytes, sizeof(kSocketBufferBytes));
-}
-
-void FinishLazily(QmpClient& qmp) {
-  WaitMigrationCompleted(qmp, "cannot load the guest", kSeeQemu);
-  RemoveImageMark(qmp);
-  CloseSpares(qmp);
+std::string FinishLazily(QmpClient& qmp) {
+  try {
+    WaitMigrationCompleted(qmp, "cannot load the guest", kSeeQemu);
+    RemoveImageMark(qmp);
+    CloseSpares(qmp);
+    return "";
+  } catch (const Error& error) {
+    return error.what();
+  }
 }
 
 LazySummary WithSizes(LazySummary summary, const Image& image) {

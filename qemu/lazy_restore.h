@@ -4,6 +4,9 @@
 #include <chrono>
 #include <functional>
 #include <optional>
+#include <span>
+#include <string>
+#include <vector>
 
 #include "qemu/lazy_checks.h"
 #include "qemu/serving.h"
@@ -29,29 +32,32 @@ struct LazySummary {
   LazyStart start;
   std::chrono::duration<double> elapsed{};  // until all of it was there
   ServingOutcome outcome;
+  std::string unfinished{};  // what was not put back in a QEMU that has all of it, and why
 };
 
-// What somebody needs to go on although QEMU's main thread waits for a page itself, and answers nothing until then.
 struct LazyBegin {
   std::optional<bool> run;  // whether the guest is to run; nothing leaves it as it is
   const std::vector<PostcopyBlock>& blocks;
-  std::vector<SpareChannel> spares{};  // more than there were
 };
 
-// What the caller has to do with it.
+// What the caller has to do with it: somebody else is to be able to go on when this process is killed, although QEMU's
+// main thread waits for a page itself, and answers nothing until it has that.
 struct LazyEvents {
-  // QEMU is going to be given the devices: should this process be killed, the guest may run, or is to.
-  std::function<void(LazyBegin)> on_begin;
-  std::function<void()> on_begun;  // from now on the guest lives: nobody is to end its QEMU
-  std::function<void(const LazyStart&)> on_running;
+  // More spares, which are in the task as well.
+  std::function<void(std::span<const SpareChannel>)> on_spares = [](std::span<const SpareChannel>) {};
+  // QEMU is going to be given the devices, or to be served on: the guest may run, or is to.
+  std::function<void(const LazyBegin&)> on_begin = [](const LazyBegin&) {};
+  std::function<void()> on_begun = [] {};  // from now on the guest lives: nobody is to end its QEMU
+  std::function<void(const LazyStart&)> on_running = [](const LazyStart&) {};
   // Nobody else is to hold that spare any more: QEMU would not see this process end.
-  std::function<void(const std::string& name)> on_spare_used;
+  std::function<void(const std::string& name)> on_spare_used = [](const std::string&) {};
   ServingEvents serving;
 };
 
 // Keeps references.
 struct LazyTask {
   QmpClient& qmp;
+  std::vector<SpareChannel>& spares;  // those of that connection
   const Image& image;
   const LazyOptions& options;
   const LazyEvents& events;
@@ -66,11 +72,9 @@ LazySummary RestoreLazily(const LazyTask& task);
 
 // What a recovery does just so.
 
-// Little is to stand before the answer to what the guest asks for next.
-void SetSocketBuffer(const FileDescriptor& socket);
-
-// QEMU has all pages: waits until it has settled down, and takes back what was set.
-void FinishLazily(QmpClient& qmp);
+// QEMU has all pages: waits until it has settled down, and takes back what was set. What fails is of no concern to the
+// guest: it is returned.
+std::string FinishLazily(QmpClient& qmp);
 
 // `summary` with what the image tells.
 LazySummary WithSizes(LazySummary summary, const Image& image);

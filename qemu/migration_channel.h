@@ -27,7 +27,6 @@ class MigrationChannel {
   // For `migrate` and `migrate-incoming`.
   std::string uri() const;
 
-  const std::string& name() const { return name_; }
   const FileDescriptor& socket() const { return socket_; }
 
   // No more bytes will be sent: the end of a stream for QEMU.

@@ -127,27 +127,36 @@ Json QmpClient::ExecuteOutOfBand(const std::string& command, const Json& argumen
 Json QmpClient::ExecuteIn(QmpBand band, const std::string& command, const Json& arguments, int descriptor) {
   if (heed_interrupt_) interrupt_.Check();
   const std::string what_failed = fmt::format("cannot execute {} on the guest at {}", command, socket_path_);
-  const std::uint64_t id = ++last_id_;
   const Clock::time_point deadline = DeadlineIn(timeout_);
-  connection_.Send(QmpRequest(command, arguments, id, what_failed, band), descriptor, timeout_, what_failed);
-  return ValueIn(ReadReplyTo(id, deadline, what_failed), what_failed);
+  const std::uint64_t id = Send(band, command, arguments, descriptor, what_failed);
+  const Awaited awaited(*this, id);
+  std::optional<Json> reply = AwaitReplyTo(id, deadline, what_failed);
+  if (reply) return ValueIn(*std::move(reply), what_failed);
+  throw Error(ErrorKind::kFailed, what_failed, fmt::format("no answer within {} ms", timeout_.count()),
+              "is QEMU stopped or overloaded?");
 }
 
 std::uint64_t QmpClient::Begin(const std::string& command) {
   const std::string what_failed = fmt::format("cannot execute {} on the guest at {}", command, socket_path_);
-  const std::uint64_t id = ++last_id_;
-  connection_.Send(QmpRequest(command, Json::object(), id, what_failed), kNoDescriptor, timeout_, what_failed);
-  begun_.emplace(id, std::nullopt);
+  const std::uint64_t id = Send(QmpBand::kIn, command, Json::object(), kNoDescriptor, what_failed);
+  awaited_.emplace(id, std::nullopt);
   return id;
 }
 
 std::optional<Json> QmpClient::TryAnswer(std::uint64_t question, std::chrono::milliseconds patience) {
   const std::string what_failed = fmt::format("cannot ask the guest at {}", socket_path_);
-  std::optional<Json> reply = std::exchange(begun_[question], std::nullopt);
-  if (!reply) reply = TryReadReplyTo(question, DeadlineIn(patience), what_failed);
+  std::optional<Json> reply = AwaitReplyTo(question, DeadlineIn(patience), what_failed);
   if (!reply) return std::nullopt;
-  begun_.erase(question);
+  awaited_.erase(question);
   return ValueIn(*std::move(reply), what_failed);
+}
+
+std::uint64_t QmpClient::Send(QmpBand band, const std::string& command, const Json& arguments, int descriptor,
+                              const std::string& what_failed) {
+  const std::uint64_t id = ++last_id_;
+  connection_.Send(QmpRequest(command, arguments, id, what_failed, band), descriptor, timeout_, what_failed);
+  if (band == QmpBand::kIn) unanswered_.insert(id);
+  return id;
 }
 
 std::string QmpClient::ExecuteHmp(const std::string& command_line) {
@@ -173,8 +182,8 @@ bool QmpClient::WaitEvent(const std::string& name, std::chrono::milliseconds tim
   const Clock::time_point deadline = DeadlineIn(timeout);
   const auto has_name = [&name](const Json& event) { return StringMember(event, "event") == name; };
   if (std::any_of(events_.begin(), events_.end(), has_name)) return true;
-  while (const std::optional<Json> message = ReadMessage(deadline, what_failed)) {
-    if (message->is_null() && has_name(events_.back())) return true;
+  while (const std::optional<Message> message = ReadMessage(deadline, what_failed)) {
+    if (message == Message::kEvent && has_name(events_.back())) return true;
     if (connection_.TimeIsUp(deadline)) break;
   }
   if (closed()) throw QmpClosedError(what_failed);
@@ -189,42 +198,40 @@ bool QmpClient::WaitClosed(std::chrono::milliseconds timeout) {
   return closed();
 }
 
-Json QmpClient::ReadReplyTo(std::uint64_t id, Clock::time_point deadline, const std::string& what_failed) {
-  if (std::optional<Json> reply = TryReadReplyTo(id, deadline, what_failed)) return *std::move(reply);
-  throw Error(ErrorKind::kFailed, what_failed, fmt::format("no answer within {} ms", timeout_.count()),
-              "is QEMU stopped or overloaded?");
-}
-
-// Passes over events, and over replies that come too late. Nothing where it has not come until the deadline.
-std::optional<Json> QmpClient::TryReadReplyTo(std::uint64_t id, Clock::time_point deadline,
-                                              const std::string& what_failed) {
-  while (!closed()) {
+// The reply, where it has come until the deadline. REQUIRES: it is awaited.
+std::optional<Json> QmpClient::AwaitReplyTo(std::uint64_t id, Clock::time_point deadline,
+                                            const std::string& what_failed) {
+  std::optional<Json>& reply = awaited_.at(id);
+  while (!reply && !closed()) {
     const Clock::time_point look = check_ ? std::min(deadline, Clock::now() + kCheckEvery) : deadline;
-    std::optional<Json> message = ReadMessage(look, what_failed);
-    if (!message && check_) check_();
-    if (message && !message->is_null()) {
-      const std::optional<std::uint64_t> found = IdOf(*message, what_failed);
-      if (found == id) return message;
-      if (const auto begun = begun_.find(found.value_or(0)); begun != begun_.end()) begun->second = std::move(message);
-    }
+    if (!ReadMessage(look, what_failed) && check_) check_();
     if (connection_.TimeIsUp(deadline)) break;
   }
-  if (closed()) throw QmpClosedError(what_failed);
-  return std::nullopt;
+  if (!reply && closed()) throw QmpClosedError(what_failed);
+  return std::move(reply);
 }
 
-// The next message: a reply, or null for an event, which is kept. Nothing where none came until the deadline, or QEMU
-// has closed the connection.
-std::optional<Json> QmpClient::ReadMessage(Clock::time_point deadline, const std::string& what_failed) {
+// The next message: an event, which is kept, or a reply, which is kept where it is awaited. Nothing where none came
+// until the deadline, or QEMU has closed the connection.
+std::optional<QmpClient::Message> QmpClient::ReadMessage(Clock::time_point deadline, const std::string& what_failed) {
   const std::optional<std::string> line = connection_.ReadLine(deadline, Heeded());
   if (!line) return std::nullopt;
   Json message = ParseQmp(*line);
   if (message.is_object() && !StringMember(message, "event").empty()) {
     KeepEvent(std::move(message), line->size(), what_failed);
-    return Json(nullptr);
+    return Message::kEvent;
   }
-  if (message.is_object() && (message.contains("return") || message.contains("error"))) return message;
-  throw Error(ErrorKind::kFailed, what_failed, "the guest's socket sent something that is not QMP");
+  if (!message.is_object() || (!message.contains("return") && !message.contains("error"))) {
+    throw Error(ErrorKind::kFailed, what_failed, "the guest's socket sent something that is not QMP");
+  }
+  KeepReply(std::move(message), what_failed);
+  return Message::kReply;
+}
+
+void QmpClient::KeepReply(Json reply, const std::string& what_failed) {
+  const std::uint64_t id = IdOf(reply, what_failed);
+  unanswered_.erase(id);
+  if (const auto awaited = awaited_.find(id); awaited != awaited_.end()) awaited->second = std::move(reply);
 }
 
 void QmpClient::KeepEvent(Json event, std::size_t length, const std::string& what_failed) {
@@ -236,7 +243,7 @@ void QmpClient::KeepEvent(Json event, std::size_t length, const std::string& wha
   events_.push_back(std::move(event));
 }
 
-std::optional<std::uint64_t> QmpClient::IdOf(const Json& reply, const std::string& what_failed) {
+std::uint64_t QmpClient::IdOf(const Json& reply, const std::string& what_failed) {
   const auto member = reply.find("id");
   if (member != reply.end() && member->is_number_unsigned()) return member->get<std::uint64_t>();
   // QEMU answers without an id only to what it could not read as a request.

@@ -11,6 +11,7 @@
 #include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -71,6 +72,10 @@ class QmpClient {
 
   // The answer to it; nothing where it has not come within `patience`. Throws as Execute.
   std::optional<Json> TryAnswer(std::uint64_t question, std::chrono::milliseconds patience);
+
+  // Whether QEMU has not answered yet to something that was begun, or given up: its main thread waits, or is slow. It
+  // keeps at most 8 such commands and then reads nothing more, whatever the band.
+  bool is_behind() const { return !unanswered_.empty(); }
 
   bool executes_out_of_band() const { return out_of_band_; }
 
@@ -144,17 +149,33 @@ class QmpClient {
 
  private:
   using Clock = QmpConnection::Clock;
+  enum class Message { kEvent, kReply };
+
+  // While one lives the reply to that command is kept.
+  class Awaited {
+   public:
+    Awaited(QmpClient& qmp, std::uint64_t id) : qmp_(qmp), id_(id) { qmp_.awaited_.emplace(id_, std::nullopt); }
+    Awaited(const Awaited&) = delete;
+    Awaited& operator=(const Awaited&) = delete;
+    ~Awaited() { qmp_.awaited_.erase(id_); }
+
+   private:
+    QmpClient& qmp_;
+    std::uint64_t id_;
+  };
 
   bool TryGreeting(std::chrono::milliseconds timeout, Clock::time_point give_up);
   Json ReadGreeting(std::chrono::milliseconds timeout);
   Json ExecuteIn(QmpBand band, const std::string& command, const Json& arguments, int descriptor);
   std::string ReadGreetingLine(Clock::time_point deadline, std::chrono::milliseconds timeout,
                                const std::string& what_failed);
-  Json ReadReplyTo(std::uint64_t id, Clock::time_point deadline, const std::string& what_failed);
-  std::optional<Json> TryReadReplyTo(std::uint64_t id, Clock::time_point deadline, const std::string& what_failed);
-  std::optional<Json> ReadMessage(Clock::time_point deadline, const std::string& what_failed);
+  std::uint64_t Send(QmpBand band, const std::string& command, const Json& arguments, int descriptor,
+                     const std::string& what_failed);
+  std::optional<Json> AwaitReplyTo(std::uint64_t id, Clock::time_point deadline, const std::string& what_failed);
+  std::optional<Message> ReadMessage(Clock::time_point deadline, const std::string& what_failed);
+  void KeepReply(Json reply, const std::string& what_failed);
   void KeepEvent(Json event, std::size_t length, const std::string& what_failed);
-  static std::optional<std::uint64_t> IdOf(const Json& reply, const std::string& what_failed);
+  static std::uint64_t IdOf(const Json& reply, const std::string& what_failed);
   const Interrupt* Heeded() const { return heed_interrupt_ ? &interrupt_ : nullptr; }
 
   std::string socket_path_;
@@ -165,9 +186,10 @@ class QmpClient {
   bool heed_interrupt_ = true;
   std::function<void()> check_;
   std::chrono::milliseconds timeout_ = std::chrono::seconds(30);
-  std::uint64_t last_id_;  // starts somewhere else in each client: QEMU may still answer to one before
+  std::set<std::uint64_t> unanswered_;  // in band
+  std::uint64_t last_id_;               // starts somewhere else in each client: QEMU may still answer to one before
   std::deque<Json> events_;
-  std::map<std::uint64_t, std::optional<Json>> begun_;  // with the reply, once it is there
+  std::map<std::uint64_t, std::optional<Json>> awaited_;  // with the reply, once it is there
 };
 
 }  // namespace vmsave

@@ -41,10 +41,8 @@ void RestoreGuard::NoteNotRunning() {
   Record();
 }
 
-void RestoreGuard::NoteServing(const QmpClient& qmp, const ServingRecord& serving,
-                               const std::vector<SpareChannel>& spares) {
+void RestoreGuard::NoteServing(const QmpClient& qmp, const ServingRecord& serving) {
   if (!record_.serving) process_.Hold(kLoadedQmpRole, qmp.socket());
-  Hold(spares);
   record_.qmp_socket = std::filesystem::absolute(qmp.socket_path()).string();
   record_.serving = serving;
   record_.unserved = false;
@@ -53,7 +51,7 @@ void RestoreGuard::NoteServing(const QmpClient& qmp, const ServingRecord& servin
 
 void RestoreGuard::NoteKept(const KeptServing& kept) {
   process_.Hold(kLoadedQmpRole, kept.qmp);
-  Hold(kept.spares);
+  NoteSpares(kept.spares);
   record_.directories = kept.record.directories;
   record_.qmp_socket = kept.record.qmp_socket;
   record_.serving = kept.record.serving;
@@ -61,7 +59,7 @@ void RestoreGuard::NoteKept(const KeptServing& kept) {
   Record();
 }
 
-void RestoreGuard::Hold(const std::vector<SpareChannel>& spares) {
+void RestoreGuard::NoteSpares(std::span<const SpareChannel> spares) {
   for (const SpareChannel& spare : spares) {
     process_.Hold(spare.name, spare.socket);
     spares_.insert(spare.name);

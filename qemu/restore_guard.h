@@ -2,8 +2,8 @@
 #pragma once
 
 #include <set>
+#include <span>
 #include <string>
-#include <vector>
 
 #include "io/guard_process.h"
 #include "io/held_process.h"
@@ -30,8 +30,10 @@ class RestoreGuard {
   void NoteLoaded(const QmpClient& qmp, bool run);
   // The guest could not be resumed: this process gives up.
   void NoteNotRunning();
-  // The guest is going to run, and needs to be served. The guard goes on with that. `spares`: more than there were.
-  void NoteServing(const QmpClient& qmp, const ServingRecord& serving, const std::vector<SpareChannel>& spares);
+  // QEMU has these on that connection, with those that it had.
+  void NoteSpares(std::span<const SpareChannel> spares);
+  // The guest is going to run, and needs to be served. The guard goes on with that.
+  void NoteServing(const QmpClient& qmp, const ServingRecord& serving);
   // What another guard has kept is in this one's hands, and still nobody serves the guest.
   void NoteKept(const KeptServing& kept);
   // QEMU is going to be served over that one.
@@ -51,8 +53,6 @@ class RestoreGuard {
 
  private:
   void Record();
-
-  void Hold(const std::vector<SpareChannel>& spares);
 
   RestoreRecord record_;
   std::set<std::string> spares_;  // that are held

@@ -7,6 +7,7 @@
 #include <chrono>
 #include <filesystem>
 #include <fstream>
+#include <optional>
 #include <utility>
 
 #include "io/held_process.h"
@@ -45,7 +46,9 @@ pid_t FindProcess(const std::string& argument) {
 class RestoreUndo {
  public:
   explicit RestoreUndo(GuardProcess::Legacy legacy)
-      : record_(DecodeRestoreRecord(legacy.record)), held_(std::move(legacy.held)) {}
+      : record_(DecodeRestoreRecord(legacy.record)),
+        held_(std::move(legacy.held)),
+        awaited_(std::move(legacy.awaited)) {}
 
   void Run() {
     bool are_sockets_needed = false;
@@ -72,10 +75,21 @@ class RestoreUndo {
       Tell(outcome);
       return false;
     }
-    KeptListener listener(record_.qmp_socket);  // who hears of it finds it there
+    return Keep(guest, outcome);
+  }
+
+  bool Keep(const UnservedGuest& guest, const std::string& outcome) {
+    std::optional<KeptListener> listener;
+    try {
+      listener.emplace(record_.qmp_socket);  // who hears of it finds it there
+    } catch (const Error& error) {
+      Tell(fmt::format("{}; nobody can go on with the guest any more: {}", outcome, error.what()));
+      return true;
+    }
+    awaited_.Close();
     Tell(outcome);
     GuardProcess::LetGoOfStandardError();
-    return guest.Keep(listener) == KeptEnd::kTaken;
+    return guest.Keep(*listener) != KeptEnd::kQemuEnded;
   }
 
   KeptServing TakeKept() {
@@ -128,6 +142,7 @@ class RestoreUndo {
 
   RestoreRecord record_;
   std::vector<GuardProcess::Held> held_;
+  FileDescriptor awaited_;  // by vmrestore, where that has left
 };
 
 }  // namespace

@@ -149,8 +149,10 @@ void Serving::GiveUp(ErrorKind kind, std::string_view why) {
                           qmp_.socket_path()));
 }
 
-// One that waits for the very page cannot be paused; it stands still by that.
+// One that waits for the very page cannot be paused; it stands still by that. A QEMU that answers nothing is asked
+// nothing more: it takes only so many questions, and the next who serves it needs some.
 void Serving::PauseGuest() noexcept {
+  if (qmp_.is_behind()) return;
   try {
     const QmpClient::Uninterrupted uninterrupted(qmp_);
     const QmpClient::Patience patience(qmp_, kPatienceWithStop);

@@ -21,19 +21,17 @@ std::string UnservedGuest::ServeOn() {
   ServingRecord& serving = *kept_.record.serving;
   const Interrupt never;
   try {
-    QmpClient qmp(kept_.qmp, kept_.record.qmp_socket, never, serving.out_of_band ? QmpBand::kOut : QmpBand::kIn);
+    QmpClient qmp = Reconnect(kept_, never);
     const Image image(serving.image);
     LazyEvents events;
-    events.on_begin = [&](LazyBegin begin) {
-      for (SpareChannel& spare : begin.spares) kept_.spares.push_back(std::move(spare));
-    };
     events.on_running = [&](const LazyStart&) { serving.run.reset(); };
     Progress nobody_looks;
     const LazyOptions options = OptionsOf(serving);
-    const LazySummary summary = RecoverKept({qmp, image, options, events, nobody_looks, never}, serving, kept_.spares);
+    const LazySummary summary = RecoverKept({qmp, kept_.spares, image, options, events, nobody_looks, never}, serving);
     kept_.qmp.Close();
-    return summary.outcome.guest_ended ? "its guard served the guest on until that ended"
-                                       : "its guard served the guest on, which has all of its memory now";
+    if (summary.outcome.guest_ended) return "its guard served the guest on until that ended";
+    const std::string unfinished = summary.unfinished.empty() ? "" : fmt::format(", but: {}", summary.unfinished);
+    return fmt::format("its guard served the guest on, which has all of its memory now{}", unfinished);
   } catch (const std::exception& error) {
     if (!IsClosed(kept_.qmp)) return TellFailure(error.what());
     kept_.qmp.Close();

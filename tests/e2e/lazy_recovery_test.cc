@@ -93,6 +93,17 @@ class LazyRecoveryTest : public EachQemuTest {
     return true;
   }
 
+  static void AskTwiceToEnd(ProgramRun& restore, int signal) {
+    for (int i = 0; i < 2; ++i) {
+      restore.Signal(signal);
+      WaitUntil("an answer", [&] { return restore.Ended() || restore.err().find("served on") != std::string::npos; });
+    }
+  }
+
+  static void ExpectNoCapabilities(const Guest& guest) {
+    for (const auto& entry : MigrationSettingsOf(guest).at("capabilities")) EXPECT_EQ(entry.at("state"), false);
+  }
+
   void KillWithGuard(ProgramRun& restore) const {
     const pid_t guard = GuardOf(restore.pid());
     ASSERT_GT(guard, 0);
@@ -128,7 +139,7 @@ TEST_P(LazyRecoveryTest, OperatorGoesOnWhereTheGuardIsDeadToo) {
 
   EXPECT_TRUE(Succeeded(Recover(*guest, ImagePath())));
   EXPECT_TRUE(GoesOn(*guest));
-  for (const auto& entry : MigrationSettingsOf(*guest).at("capabilities")) EXPECT_EQ(entry.at("state"), false);
+  ExpectNoCapabilities(*guest);
 }
 
 // Whether or not QEMU itself waits for a page by then: the guard keeps the connection over which it can be reached.
@@ -144,17 +155,14 @@ TEST_P(LazyRecoveryTest, OperatorGoesOnWhereTheGuardCannot) {
 
   EXPECT_TRUE(Succeeded(Recover(*guest, elsewhere)));
   EXPECT_TRUE(GoesOn(*guest));
-  for (const auto& entry : MigrationSettingsOf(*guest).at("capabilities")) EXPECT_EQ(entry.at("state"), false);
+  ExpectNoCapabilities(*guest);
 }
 
 TEST_P(LazyRecoveryTest, RecoveryThatIsInterruptedIsRecovered) {
   const auto guest = NewWaiting();
   ProgramRun restore(LazyCommand(*guest, {"--fill-rate", "2M"}));
   AwaitStart(restore);
-  for (int i = 0; i < 2; ++i) {
-    restore.Signal(SIGINT);
-    WaitUntil("an answer", [&] { return restore.Ended() || restore.err().find("served on") != std::string::npos; });
-  }
+  AskTwiceToEnd(restore, SIGINT);
   EXPECT_TRUE(Refused(restore.Wait(), 130, "interrupted by the operator"));
   ProgramRun recovery({VMRESTORE_PROGRAM, "--recover", "--fill-rate", "2M", "--qmp", guest->qmp_path(), ImagePath()});
   AwaitStart(recovery);
@@ -203,10 +211,7 @@ TEST_P(LazyRecoveryTest, ImageOfAnotherSaveIsRefused) {
   const auto guest = NewWaiting();
   ProgramRun restore(LazyCommand(*guest, {"--fill-rate", "2M"}));
   AwaitStart(restore);
-  for (int i = 0; i < 2; ++i) {
-    restore.Signal(SIGTERM);
-    WaitUntil("an answer", [&] { return restore.Ended() || restore.err().find("served on") != std::string::npos; });
-  }
+  AskTwiceToEnd(restore, SIGTERM);
   restore.Wait();
 
   for (int i = 0; i < 3; ++i) {
@@ -292,7 +297,7 @@ TEST_P(WaitingQemuTest, IsServedOnByTheOperatorFromTheSoundOneOfTwoCopies) {
   WaitUntil("the guard's word",
             [&] { return restore_->err().find("the guest stands still: cannot open") != std::string::npos; });
 
-  EXPECT_TRUE(Refused(Recover(*guest_, damaged), 3, "wrong checksum"));
+  for (int i = 0; i < 3; ++i) EXPECT_TRUE(Refused(Recover(*guest_, damaged), 3, "wrong checksum"));
   EXPECT_TRUE(Succeeded(Recover(*guest_, sound)));
   guest_->Connect()->Execute("cont");  // it was paused with the damage
   EXPECT_TRUE(GoesOn(*guest_));

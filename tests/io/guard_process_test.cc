@@ -113,11 +113,22 @@ TEST_F(GuardProcessTest, DoesItsPartForAProcessThatHasLeft) {
     GuardProcess guard("test-guard", WriteDown());
     guard.Record("left over");
     guard.Leave();
-    return "";
+    return WrittenDown() == "left over" ? "" : "left too early";
   });
-  while (::wait(nullptr) > 0) {
-  }
-  EXPECT_EQ(WrittenDown(), "left over");
+}
+
+TEST_F(GuardProcessTest, IsNotAwaitedLongerThanItAsksFor) {
+  InChild([&]() -> std::string {
+    GuardProcess guard("test-guard", [](GuardProcess::Legacy legacy) {
+      legacy.awaited.Close();
+      ::pause();
+    });
+    guard.Record("left over");
+    const pid_t pid = guard.pid();
+    guard.Leave();
+    const bool goes_on = ::kill(pid, SIGKILL) == 0;
+    return goes_on && ::waitpid(pid, nullptr, 0) == pid ? "" : "it has ended";
+  });
 }
 
 TEST_F(GuardProcessTest, HoldsWhatItWasNotToldToLetGo) {

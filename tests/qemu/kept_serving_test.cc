@@ -2,11 +2,14 @@
 
 #include <gtest/gtest.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
+#include <filesystem>
 #include <future>
 #include <memory>
 #include <stdexcept>
@@ -65,7 +68,7 @@ class KeptServingTest : public testing::Test {
     });
   }
 
-  ScratchDirectory directory_;
+  ScratchDirectory directory_{std::filesystem::temp_directory_path()};  // which other users may enter
   std::string qmp_path_ = directory_.Path("qmp");
   Ends qmp_;
   Ends spare_ = MakeConnection();
@@ -115,6 +118,36 @@ TEST_F(KeptServingTest, IsKeptOnWhereWhoAskedForItCannotHoldIt) {
 
   EXPECT_TRUE(TakeKept(qmp_path_, NobodyHolds));
   EXPECT_EQ(end.get(), KeptEnd::kTaken);
+}
+
+TEST_F(KeptServingTest, IsKeptOnceWhereTwoHaveIt) {
+  std::future<KeptEnd> end = Keep();
+  spare_ = MakeConnection();
+  qmp_.ours = FileDescriptor(::dup(qmp_.theirs.number()), "a duplicate");
+
+  EXPECT_EQ(Keep().get(), KeptEnd::kKeptByAnother);
+
+  EXPECT_TRUE(TakeKept(qmp_path_, NobodyHolds));
+  EXPECT_EQ(end.get(), KeptEnd::kTaken);
+}
+
+TEST_F(KeptServingTest, IsTakenByRootFromAUser) {
+  if (::geteuid() != 0) GTEST_SKIP() << "only root can be another user";
+  constexpr uid_t kNobody = 65534;
+  ASSERT_EQ(::chmod(directory_.path().c_str(), 0711), 0);
+  const pid_t keeper = ::fork();
+  if (keeper == 0) {
+    const bool is_nobody = ::setuid(kNobody) == 0;
+    ::_exit(is_nobody && Keep().get() == KeptEnd::kTaken ? 0 : 1);
+  }
+  ASSERT_EQ(::chown(qmp_path_.c_str(), kNobody, kNobody), 0);
+
+  std::optional<KeptServing> taken;
+  while (!taken && ::waitpid(keeper, nullptr, WNOHANG) == 0) taken = TakeKept(qmp_path_, NobodyHolds);
+
+  ASSERT_TRUE(taken);
+  EXPECT_EQ(taken->record.serving->image, "/srv/a.sav");
+  ::waitpid(keeper, nullptr, 0);
 }
 
 TEST_F(KeptServingTest, IsNotThereForAnotherSocket) {

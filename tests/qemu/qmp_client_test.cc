@@ -399,14 +399,29 @@ TEST_F(QmpClientTest, AnswerThatComesLateIsNotLostAmongOthers) {
     const auto fast = c.Hear();
     c.Say(Connection::Answer(slow, "1"));
     c.Say(Connection::Answer(fast, "2"));
-    const auto last = c.Hear();
+    c.Hear();
     c.WaitUntilGone();
   });
   QmpClient client(peer.path(), never_, kTestPatience);
   const std::uint64_t question = client.Begin("query-status");
   EXPECT_EQ(client.Execute("query-name"), 2);
+  EXPECT_FALSE(client.is_behind());
   EXPECT_EQ(client.TryAnswer(question, milliseconds(0)), 1);
   EXPECT_FALSE(client.TryAnswer(client.Begin("query-status"), milliseconds(10)));
+  EXPECT_TRUE(client.is_behind());
+}
+
+TEST_F(QmpClientTest, AnswerIsNotLostToWhoLooksForEvents) {
+  const ScriptedPeer peer([&](Connection& c) {
+    c.Welcome();
+    c.Say(Connection::Answer(c.Hear(), "1") + R"({"event": "STOP"})"
+                                              "\n");
+    c.WaitUntilGone();
+  });
+  QmpClient client(peer.path(), never_, kTestPatience);
+  const std::uint64_t question = client.Begin("query-status");
+  EXPECT_TRUE(client.WaitEvent("STOP", kTestPatience));
+  EXPECT_EQ(client.TryAnswer(question, milliseconds(0)), 1);
 }
 
 TEST_F(QmpClientTest, ExecutesOutOfBandWhereThatIsOffered) {
