@@ -17,12 +17,6 @@
 namespace vmsave {
 namespace {
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr bool kSanitized = true;  // a sanitizer takes terabytes of address space for itself
-#else
-constexpr bool kSanitized = false;
-#endif
-
 constexpr std::uint64_t kMiB = 1 << 20;
 constexpr std::uint64_t kMemoryLimit = 640 * kMiB;  // some 100 MiB of it are programs, libraries and stacks
 constexpr std::uint64_t kTightMemoryLimit = 300 * kMiB;
@@ -203,7 +197,7 @@ std::vector<HostileImage> HostileImages() {
 class HostileImageTest : public EndToEndTest, public testing::WithParamInterface<HostileImage> {
  protected:
   void SetUp() override {
-    if (kSanitized) GTEST_SKIP() << "a sanitizer needs more address space than there is to be";
+    if (ARE_PROGRAMS_SANITIZED) GTEST_SKIP() << "a sanitizer needs more address space than there is to be";
     const Bytes image = GetParam().make();
     ASSERT_LE(image.size(), kLargestImage);
     WriteWholeFile(image_, AsString(image));
