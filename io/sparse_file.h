@@ -16,9 +16,15 @@ struct FileRange {
 // data. Begin and end are rounded outwards to whole pages, but not beyond [from, end).
 std::optional<FileRange> NextData(const FileDescriptor& file, FileOffset from, FileOffset end);
 
-// Whether any of the range is data; quicker than NextData, which also looks for the data's end. True where the file
-// system cannot tell.
+// Where that stretch begins; quicker than NextData: to tell where it ends, a file system in memory walks over all of
+// it, page by page.
+std::optional<FileOffset> NextDataBegin(const FileDescriptor& file, FileOffset from, FileOffset end);
+
+// Whether any of the range is data. True where the file system cannot tell.
 bool HoldsData(const FileDescriptor& file, FileRange range);
+
+// Whether the file has storage for all of its length, and so hardly a hole. Known at once.
+bool IsFull(const FileDescriptor& file);
 
 // How many bytes of the range are data, reckoned in whole pages; once `enough` are found, no more are looked for. All
 // where the file system cannot tell.
@@ -26,6 +32,10 @@ ByteCount CountData(const FileDescriptor& file, FileRange range, ByteCount enoug
 
 // Where the last stretch of data in the range ends, reckoned as by NextData; the range's begin where it has none.
 FileOffset EndOfData(const FileDescriptor& file, FileRange range);
+
+// Whether it is a file of hugetlbfs, which has storage for whole huge pages only, and cannot be written to but by way
+// of a mapping.
+bool LiesInHugePages(const FileDescriptor& file);
 
 // Makes the range read as zeros and frees its storage. False where the file cannot do that (hugetlbfs, old file
 // systems). Throws Error{kFailed} for anything else.

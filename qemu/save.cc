@@ -64,12 +64,13 @@ void CheckStreamWillShowItsEnd(QmpClient& qmp, const GuestFacts& guest, ImageVer
          "use --image-version 3");
 }
 
+using CountBytes = ByteCount (*)(const RamBlock&);
+
 // At most: pages that QEMU has touched may be zero all the same.
-ByteCount SpaceNeeded(const std::vector<MappedBackend>& ram) {
+ByteCount SpaceNeeded(const std::vector<MappedBackend>& ram, CountBytes count) {
   ByteCount needed = kSpaceBesidesRam;
   for (const MappedBackend& mapped : ram) {
-    needed +=
-        TouchedBytes({mapped.backend.id, mapped.memory.bytes(), std::nullopt, &mapped.file, mapped.start_in_file});
+    needed += count({mapped.backend.id, mapped.memory.bytes(), std::nullopt, &mapped.file, mapped.start_in_file});
     needed += ByteCount{mapped.backend.size.value() / kPageBytes * kSpaceBesidesPage};
   }
   return needed;
@@ -165,8 +166,7 @@ class Save {
     CheckGuestCanBeSaved(qmp_, facts_, options_.live);
     CheckStreamWillShowItsEnd(qmp_, facts_, options_.version);
     choice_ = ChooseSource(qmp_, {options_.from, options_.live, options_.version}, guard_);
-    const bool from_memory = choice_.source == SaveSource::kMemory;
-    CheckSpace(file_, from_memory ? SpaceNeeded(choice_.ram) : SpaceNeeded(qmp_, facts_));
+    CheckSpaceForGuest();
     live_ = LiveModeFor(facts_, options_.live);
     most_ram_ = QueryMostRam(qmp_, facts_);
     interrupt_.Check();
@@ -188,6 +188,13 @@ class Save {
       ThrowAsFailure(facts_, failure);
       throw;
     }
+  }
+
+  // How much memory was touched is only looked at closely where that decides.
+  void CheckSpaceForGuest() {
+    if (choice_.source != SaveSource::kMemory) return CheckSpace(file_, SpaceNeeded(qmp_, facts_));
+    if (SpaceNeeded(choice_.ram, MostTouchedBytes) <= file_.FreeSpace()) return;
+    CheckSpace(file_, SpaceNeeded(choice_.ram, TouchedBytes));
   }
 
   void WriteImage(GuestPause& pause) {

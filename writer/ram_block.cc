@@ -1,5 +1,9 @@
 #include "writer/ram_block.h"
 
+#include <sys/stat.h>
+
+#include <algorithm>
+
 #include "io/sparse_file.h"
 
 namespace vmsave {
@@ -17,6 +21,13 @@ std::optional<TouchedRange> NextTouched(const RamBlock& block, std::uint64_t fro
   const auto data = NextData(*block.backing, start + ByteCount{from}, start + block.length());
   if (!data) return std::nullopt;
   return TouchedRange{(data->begin - start).value(), (data->end - start).value()};
+}
+
+ByteCount MostTouchedBytes(const RamBlock& block) {
+  struct stat status {};
+  if (block.backing == nullptr || ::fstat(block.backing->number(), &status) != 0) return block.length();
+  constexpr std::uint64_t kStorageBlock = 512;  // stat(2)
+  return std::min(block.length(), ByteCount{static_cast<std::uint64_t>(status.st_blocks) * kStorageBlock});
 }
 
 ByteCount TouchedBytes(const RamBlock& block) {

@@ -42,8 +42,10 @@ struct GuestImage {
   ByteCount ram_length() const;
 };
 
-// Bytes of the block that its backing file holds; its length where that cannot be told.
+// Bytes of the block that its backing file holds; its length where that cannot be told. Looks at all of them; what the
+// file has in all is known at once, and no less: MostTouchedBytes.
 ByteCount TouchedBytes(const RamBlock& block);
+ByteCount MostTouchedBytes(const RamBlock& block);
 
 // The first touched byte at or behind `from`, and the end of that stretch; nothing where the rest of the block is one
 // hole.
