@@ -16,7 +16,7 @@ namespace vmsave {
 
 inline constexpr std::uint32_t kMultifdMagic = 0x11223344;  // a main stream starts with kStreamMagic instead
 inline constexpr std::uint32_t kMultifdVersion = 1;
-inline constexpr unsigned kMaxMultifdChannels = 255;        // a hello has one byte for it
+inline constexpr unsigned kMaxMultifdChannels = 255;  // a hello has one byte for it
 inline constexpr std::size_t kMultifdHelloBytes = 64;
 inline constexpr std::size_t kMultifdPagesPerPacket = 128;
 inline constexpr std::size_t kMultifdNameBytes = 256;

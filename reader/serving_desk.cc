@@ -5,7 +5,7 @@
 namespace vmsave {
 namespace {
 
-constexpr std::size_t kMostDemandedInMemory = 64;  // chunks that are read, and that QEMU does not take
+constexpr std::size_t kMostDemandedInMemory = 64;    // chunks that are read, and that QEMU does not take
 constexpr std::chrono::milliseconds kGiveWayFor{2};  // a guest that asks without end is not to stop the filling
 
 std::uint64_t LongestHostPage(const std::vector<PostcopyBlock>& blocks) {

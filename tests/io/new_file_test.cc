@@ -178,8 +178,7 @@ TEST_F(NewFileTest, DirectoryIsRefused) {
 
 TEST_F(NewFileTest, PipeIsRefused) {
   ASSERT_EQ(::mkfifo(Target().c_str(), 0600), 0);
-  EXPECT_EQ(ErrorOfCreating(Target()),
-            "cannot create " + Target() + ": it is a pipe (an image is a regular file)");
+  EXPECT_EQ(ErrorOfCreating(Target()), "cannot create " + Target() + ": it is a pipe (an image is a regular file)");
 }
 
 TEST_F(NewFileTest, SocketIsRefused) {
@@ -195,8 +194,7 @@ TEST_F(NewFileTest, SocketIsRefused) {
 }
 
 TEST_F(NewFileTest, DeviceIsRefused) {
-  EXPECT_EQ(ErrorOfCreating("/dev/null"),
-            "cannot create /dev/null: it is a device (an image is a regular file)");
+  EXPECT_EQ(ErrorOfCreating("/dev/null"), "cannot create /dev/null: it is a device (an image is a regular file)");
 }
 
 TEST_F(NewFileTest, MissingDirectoryIsNamed) {
