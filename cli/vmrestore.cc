@@ -4,7 +4,9 @@
 #include <algorithm>
 #include <filesystem>
 #include <span>
+#include <string_view>
 #include <system_error>
+#include <type_traits>
 
 #include "cli/program.h"
 #include "cli/restore_report.h"
@@ -260,8 +262,14 @@ class Program {
   }
 
   Report Recover() {
-    std::optional<KeptServing> kept =
-        TakeKept(*options_.qmp, [this](const KeptServing& held) { guard_.NoteKept(held); });
+    bool lives = false;
+    std::optional<KeptServing> kept = LeavingToGuard(lives, [&] {
+      return TakeKept(*options_.qmp, [&](const KeptServing& held) {
+        guard_.NoteKept(held);
+        lives = true;
+      });
+    });
+    guard_.NoteTaken();
     return Done(kept ? RecoverKept(*std::move(kept)) : RecoverLeft());
   }
 
@@ -315,11 +323,14 @@ class Program {
   }
 
   // A guest that lives and is not served any more is kept within reach of --recover.
-  LazySummary LeavingToGuard(const bool& lives, const std::function<LazySummary()>& serve) {
+  template <class Work>
+  std::invoke_result_t<Work> LeavingToGuard(const bool& lives, const Work& work) {
     try {
-      return serve();
-    } catch (...) {
-      if (lives) guard_.NoteUnserved();
+      return work();
+    } catch (const std::exception& error) {
+      if (!lives) throw;
+      const bool says_what_to_do = std::string_view(error.what()).find("--recover") != std::string_view::npos;
+      guard_.NoteUnserved(says_what_to_do);
       throw;
     }
   }

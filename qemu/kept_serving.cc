@@ -9,7 +9,9 @@
 
 #include <array>
 #include <cerrno>
+#include <chrono>
 #include <cstddef>
+#include <thread>
 
 #include "io/descriptor_message.h"
 
@@ -17,10 +19,12 @@ namespace vmsave {
 namespace {
 
 constexpr int kPatienceMs = 10'000;
-constexpr int kRetryMs = 1000;
 constexpr std::size_t kMaxRecordBytes = std::size_t{128} << 10;
 constexpr std::string_view kEnd = "end";  // of the spares
 constexpr std::string_view kTaken = "taken";
+constexpr std::string_view kYours = "yours";  // the answer to that
+constexpr int kConnectTries = 20;             // while one that ends still has the name
+constexpr std::chrono::milliseconds kBetweenTries{100};
 
 struct stat LookAt(const std::string& qmp_socket) {
   struct stat status {};
@@ -86,6 +90,11 @@ bool HandOver(const KeptServing& kept, const FileDescriptor& socket) {
   return answer && answer->text == kTaken;
 }
 
+bool IsClosed(const FileDescriptor& qmp) {
+  pollfd poller{qmp.number(), POLLRDHUP, 0};
+  return ::poll(&poller, 1, 0) > 0;
+}
+
 // What QEMU says is passed over: else it would say no more.
 bool HasEnded(const FileDescriptor& qmp) {
   std::array<char, 65536> passed_over;
@@ -118,12 +127,29 @@ FileDescriptor ConnectToKeeper(const std::string& name, uid_t owner) {
 std::optional<KeptServing> ReceiveKept(const FileDescriptor& socket) {
   std::optional<DescriptorMessage> message = Receive(socket);
   if (!message || !message->descriptor.valid()) return std::nullopt;
-  KeptServing kept{Decode(message->text), std::move(message->descriptor), {}};
-  while ((message = Receive(socket)) && message->text != kEnd && kept.spares.size() < kSpareChannels) {
+  KeptServing kept{.record = Decode(message->text), .qmp = std::move(message->descriptor)};
+  while ((message = Receive(socket)) && message->text != kEnd) {
     if (message->descriptor.valid()) kept.spares.push_back({std::move(message->text), std::move(message->descriptor)});
   }
   if (!message) return std::nullopt;
   return kept;
+}
+
+// Nothing where there is no keeper. One that has just let go still has the name for a moment, and the next one not yet.
+std::optional<KeptServing> AskKeeper(const std::string& name, uid_t owner) {
+  bool was_there = false;
+  for (int i = 0; i < kConnectTries; ++i) {
+    FileDescriptor socket = ConnectToKeeper(name, owner);
+    was_there |= socket.valid();
+    if (!was_there) return std::nullopt;
+    std::optional<KeptServing> kept = socket.valid() ? ReceiveKept(socket) : std::nullopt;
+    if (kept) {
+      kept->hand_over = std::move(socket);
+      return kept;
+    }
+    std::this_thread::sleep_for(kBetweenTries);
+  }
+  return std::nullopt;
 }
 
 }  // namespace
@@ -133,8 +159,10 @@ QmpClient Reconnect(const KeptServing& kept, const Interrupt& interrupt) {
   return {kept.qmp, kept.record.qmp_socket, interrupt, band};
 }
 
-KeptListener::KeptListener(const std::string& qmp_socket)
-    : qmp_socket_(qmp_socket), name_(NameFor(LookAt(qmp_socket))) {
+KeptListener::KeptListener(const std::string& qmp_socket) : qmp_socket_(qmp_socket) {
+  const struct stat status = LookAt(qmp_socket);
+  name_ = NameFor(status);
+  owner_ = status.st_uid;
   TryToListen();
 }
 
@@ -145,26 +173,32 @@ void KeptListener::TryToListen() {
   if (listens) socket_ = std::move(socket);
 }
 
-KeptEnd KeptListener::KeepUntilTaken(const KeptServing& kept) {
+KeptEnd KeptListener::KeepUntilTaken(const KeptServing& kept, const std::function<void()>& on_listening) {
+  while (!socket_.valid()) {
+    if (IsKeptByAnother()) return KeptEnd::kKeptByAnother;
+    if (IsClosed(kept.qmp)) return KeptEnd::kQemuEnded;
+    TryToListen();
+    if (!socket_.valid()) std::this_thread::sleep_for(kBetweenTries);
+  }
+  on_listening();
   while (true) {
-    if (!socket_.valid()) {
-      if (IsKeptByAnother()) return KeptEnd::kKeptByAnother;
-      TryToListen();
-    }
     std::array<pollfd, 2> set{pollfd{kept.qmp.number(), POLLIN, 0}, pollfd{socket_.number(), POLLIN, 0}};
-    if (::poll(set.data(), set.size(), socket_.valid() ? -1 : kRetryMs) < 0 && errno != EINTR) {
+    if (::poll(set.data(), set.size(), -1) < 0 && errno != EINTR) {
       throw Error::FromErrno("cannot wait for a recovery", errno);
     }
     if (set[0].revents != 0 && HasEnded(kept.qmp)) return KeptEnd::kQemuEnded;
     if (set[1].revents == 0) continue;
     const FileDescriptor socket(::accept4(socket_.number(), nullptr, nullptr, SOCK_CLOEXEC), "a recovery");
-    if (socket.valid() && HandOver(kept, socket)) return KeptEnd::kTaken;
+    if (!socket.valid() || !HandOver(kept, socket)) continue;
+    socket_.Close();
+    SendText(socket, kYours);
+    return KeptEnd::kTaken;
   }
 }
 
 // One that is about to end hands nothing over any more.
 bool KeptListener::IsKeptByAnother() const {
-  const FileDescriptor socket = ConnectToKeeper(name_, ::geteuid());
+  const FileDescriptor socket = ConnectToKeeper(name_, owner_);
   if (!socket.valid()) return false;
   try {
     const std::optional<KeptServing> kept = ReceiveKept(socket);
@@ -177,16 +211,19 @@ bool KeptListener::IsKeptByAnother() const {
 std::optional<KeptServing> TakeKept(const std::string& qmp_socket,
                                     const std::function<void(const KeptServing&)>& hold) {
   const struct stat status = LookAt(qmp_socket);
-  const FileDescriptor socket = ConnectToKeeper(NameFor(status), status.st_uid);
-  if (!socket.valid()) return std::nullopt;
-  std::optional<KeptServing> kept = ReceiveKept(socket);
+  std::optional<KeptServing> kept = AskKeeper(NameFor(status), status.st_uid);
   if (!kept) return std::nullopt;
   hold(*kept);
-  if (!SendText(socket, kTaken)) {
-    throw Error(ErrorKind::kFailed, "cannot take over the connection to the guest",
-                "the one that keeps it gave up waiting", "try again");
-  }
-  return kept;
+  if (FinishTaking(kept->hand_over)) return kept;
+  throw Error(ErrorKind::kFailed, "cannot take over the connection to the guest",
+              "the process that keeps it does not answer", "try again");
+}
+
+// Told twice is no harm: where the other process has gone, its answer may lie there already.
+bool FinishTaking(const FileDescriptor& hand_over) {
+  SendText(hand_over, kTaken);
+  const std::optional<DescriptorMessage> answer = Receive(hand_over);
+  return answer && answer->text == kYours;
 }
 
 }  // namespace vmsave

@@ -165,9 +165,9 @@ class LazyRecovery {
     const QmpClient::Watch watch(qmp_, [&] { serving.CheckGoesOn(task_.interrupt, task_.events.serving); });
     try {
       AwaitMainThread();
-      serving.LetEnd();
       const QmpClient::Patience patience(qmp_, kAsLongAsItIsServed);
-      RefillSpares();
+      RefillSpares();  // before QEMU may be done: who goes on in our place asks over one whether it is
+      serving.LetEnd();
       LetStart();
     } catch (const Error& error) {
       if (error.kind() == ErrorKind::kInterrupted || !serving.HasFailed()) throw;

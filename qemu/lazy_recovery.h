@@ -13,8 +13,9 @@ namespace vmsave {
 LazySummary RecoverLazily(const LazyTask& task);
 
 // The same for a QEMU that may not answer, as its main thread itself waits for a page: what it cannot be asked is in
-// the record. One of the task's spares is used up, unless QEMU refuses it, or there is none; RecoverLazily is tried
-// then. A guest that turns out to have all of its memory is only let run, where it is to.
+// the record. One of the task's spares is used up unless QEMU refuses it, and put back as soon as QEMU's main thread
+// answers. Where there is none RecoverLazily is tried. A guest that turns out to have all of its memory is only let
+// run, where it is to.
 LazySummary RecoverKept(const LazyTask& task, const ServingRecord& record);
 
 }  // namespace vmsave

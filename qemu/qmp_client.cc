@@ -151,6 +151,14 @@ std::optional<Json> QmpClient::TryAnswer(std::uint64_t question, std::chrono::mi
   return ValueIn(*std::move(reply), what_failed);
 }
 
+bool QmpClient::CatchUp(std::chrono::milliseconds patience) {
+  const std::string what_failed = fmt::format("cannot ask the guest at {}", socket_path_);
+  const Clock::time_point deadline = DeadlineIn(patience);
+  while (is_behind() && ReadMessage(deadline, what_failed) && !connection_.TimeIsUp(deadline)) {
+  }
+  return !is_behind();
+}
+
 std::uint64_t QmpClient::Send(QmpBand band, const std::string& command, const Json& arguments, int descriptor,
                               const std::string& what_failed) {
   const std::uint64_t id = ++last_id_;

@@ -70,12 +70,16 @@ class QmpClient {
   // meanwhile.
   std::uint64_t Begin(const std::string& command);
 
-  // The answer to it; nothing where it has not come within `patience`. Throws as Execute.
+  // The answer to it; nothing where it has not come within `patience`. Throws as Execute. REQUIRES: it was not given
+  // yet.
   std::optional<Json> TryAnswer(std::uint64_t question, std::chrono::milliseconds patience);
 
   // Whether QEMU has not answered yet to something that was begun, or given up: its main thread waits, or is slow. It
   // keeps at most 8 such commands and then reads nothing more, whatever the band.
   bool is_behind() const { return !unanswered_.empty(); }
+
+  // Waits until it is not: whether that came about.
+  bool CatchUp(std::chrono::milliseconds patience);
 
   bool executes_out_of_band() const { return out_of_band_; }
 
@@ -110,7 +114,8 @@ class QmpClient {
     std::chrono::milliseconds before_;
   };
 
-  // While one lives, Execute calls `check` now and then while it waits for a reply, and gives way to what it throws.
+  // While one lives, Execute and TryAnswer call `check` now and then while they wait for a reply, and give way to what
+  // it throws.
   class Watch {
    public:
     Watch(QmpClient& qmp, std::function<void()> check)

@@ -50,6 +50,7 @@ void RestoreGuard::NoteServing(const QmpClient& qmp, const ServingRecord& servin
 }
 
 void RestoreGuard::NoteKept(const KeptServing& kept) {
+  process_.Hold(kHandOverRole, kept.hand_over);
   process_.Hold(kLoadedQmpRole, kept.qmp);
   NoteSpares(kept.spares);
   record_.directories = kept.record.directories;
@@ -57,6 +58,10 @@ void RestoreGuard::NoteKept(const KeptServing& kept) {
   record_.serving = kept.record.serving;
   record_.unserved = true;
   Record();
+}
+
+void RestoreGuard::NoteTaken() {
+  process_.LetGo(kHandOverRole);
 }
 
 void RestoreGuard::NoteSpares(std::span<const SpareChannel> spares) {
@@ -80,8 +85,9 @@ void RestoreGuard::NoteStarted() {
   Record();
 }
 
-void RestoreGuard::NoteUnserved() {
+void RestoreGuard::NoteUnserved(bool operator_is_told) {
   record_.unserved = true;
+  record_.operator_is_told = operator_is_told;
   Record();
   process_.Leave();
 }

@@ -34,15 +34,18 @@ class RestoreGuard {
   void NoteSpares(std::span<const SpareChannel> spares);
   // The guest is going to run, and needs to be served. The guard goes on with that.
   void NoteServing(const QmpClient& qmp, const ServingRecord& serving);
-  // What another guard has kept is in this one's hands, and still nobody serves the guest.
+  // What another guard keeps is in this one's hands too, and still nobody serves the guest.
   void NoteKept(const KeptServing& kept);
+  // The other has let go.
+  void NoteTaken();
   // QEMU is going to be served over that one.
   void NoteSpareUsed(const std::string& name);
   // It runs or is paused, as it was to.
   void NoteStarted();
-  // This process gives up serving the guest: the guard keeps what vmrestore --recover needs (kept_serving.h) once this
-  // process has ended.
-  void NoteUnserved();
+  // This process gives up serving the guest: the guard keeps what vmrestore --recover needs (kept_serving.h), and does
+  // so when this returns, as far as it can within GuardProcess::Leave's time. Where the operator is not
+  // told what to do, the guard tells, if QEMU is still there.
+  void NoteUnserved(bool operator_is_told);
   // This process goes to the background: nobody is to wait for the guard either.
   void NoteInBackground();
   // The guest is restored, and QEMU is to stay.

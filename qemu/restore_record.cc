@@ -55,6 +55,7 @@ std::string EncodeRestoreRecord(const RestoreRecord& record) {
                                                          {"run", Optional(record.run)},
                                                          {"serving", record.serving ? Encode(*record.serving) : Json()},
                                                          {"unserved", record.unserved},
+                                                         {"operator_is_told", record.operator_is_told},
                                                          {"released", record.released}});
   return {bytes.begin(), bytes.end()};
 }
@@ -68,6 +69,7 @@ RestoreRecord DecodeRestoreRecord(const std::string& text) {
   record.run = TakeOptional(json.at("run"));
   if (!json.at("serving").is_null()) record.serving = DecodeServing(json.at("serving"));
   json.at("unserved").get_to(record.unserved);
+  json.at("operator_is_told").get_to(record.operator_is_told);
   json.at("released").get_to(record.released);
   return record;
 }

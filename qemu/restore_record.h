@@ -15,8 +15,9 @@ struct RestoreRecord {
   std::string argument;     // in the command line of QEMU alone; empty where none is started
   std::optional<bool> run;  // the guest is loaded: whether it is to run
   std::optional<ServingRecord> serving;
-  bool unserved = false;  // the guest still needs its memory, and the operator is to see to that
-  bool released = false;  // nothing but the directory is left to the guard
+  bool unserved = false;          // the guest still needs its memory, and the operator is to see to that
+  bool operator_is_told = false;  // how
+  bool released = false;          // nothing but the directory is left to the guard
 };
 
 // In a form that leaves paths as they are, whatever bytes they have.

@@ -70,6 +70,7 @@ class RestoreUndo {
                        record_.qmp_socket, record_.serving->image));
       return true;
     }
+    guest.FinishTaking();
     const std::string outcome = record_.unserved ? "" : guest.ServeOn();
     if (!guest.needs_operator()) {
       Tell(outcome);
@@ -79,29 +80,40 @@ class RestoreUndo {
   }
 
   bool Keep(const UnservedGuest& guest, const std::string& outcome) {
-    std::optional<KeptListener> listener;
     try {
-      listener.emplace(record_.qmp_socket);  // who hears of it finds it there
+      KeptListener listener(record_.qmp_socket);
+      const KeptEnd end = guest.Keep(listener, [&] {  // who hears of it finds it there
+        if (record_.unserved && !record_.operator_is_told && !guest.has_ended()) TellHowToGoOn();
+        Tell(outcome);
+        awaited_.Close();
+        GuardProcess::LetGoOfStandardError();
+      });
+      return end != KeptEnd::kQemuEnded;
     } catch (const Error& error) {
-      Tell(fmt::format("{}; nobody can go on with the guest any more: {}", outcome, error.what()));
+      if (guest.has_ended()) return false;
+      Tell(fmt::format("nobody can go on with the guest: {}{}{}", error.what(), outcome.empty() ? "" : "; ", outcome));
       return true;
     }
-    awaited_.Close();
-    Tell(outcome);
-    GuardProcess::LetGoOfStandardError();
-    return guest.Keep(*listener) != KeptEnd::kQemuEnded;
   }
 
   KeptServing TakeKept() {
-    KeptServing kept{record_, {}, {}};
+    KeptServing kept{.record = record_};
     for (GuardProcess::Held& held : std::exchange(held_, {})) {
       if (held.role == kLoadedQmpRole) {
         kept.qmp = std::move(held.descriptor);
+      } else if (held.role == kHandOverRole) {
+        kept.hand_over = std::move(held.descriptor);
       } else if (held.role != kProcessRole) {
         kept.spares.push_back({std::move(held.role), std::move(held.descriptor)});
       }
     }
     return kept;
+  }
+
+  void TellHowToGoOn() const {
+    GuardProcess::Tell("vmrestore", fmt::format("the guest is there still, and needs its image: vmrestore --recover "
+                                                "--qmp {} {} goes on",
+                                                record_.qmp_socket, record_.serving->image));
   }
 
   // QEMU can be talked to again, however long the telling takes.

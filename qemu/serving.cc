@@ -152,10 +152,10 @@ void Serving::GiveUp(ErrorKind kind, std::string_view why) {
 // One that waits for the very page cannot be paused; it stands still by that. A QEMU that answers nothing is asked
 // nothing more: it takes only so many questions, and the next who serves it needs some.
 void Serving::PauseGuest() noexcept {
-  if (qmp_.is_behind()) return;
   try {
     const QmpClient::Uninterrupted uninterrupted(qmp_);
     const QmpClient::Patience patience(qmp_, kPatienceWithStop);
+    if (!qmp_.CatchUp(kPatienceWithStop)) return;
     qmp_.Execute("stop");
   } catch (const std::exception&) {
     return;

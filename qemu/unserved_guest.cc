@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 #include <poll.h>
 
+#include <utility>
+
 #include "qemu/lazy_recovery.h"
 
 namespace vmsave {
@@ -10,12 +12,16 @@ namespace {
 
 constexpr int kUntilEndIsSeenMs = 1000;
 
-bool IsClosed(const FileDescriptor& connection) {
-  pollfd poller{connection.number(), POLLRDHUP, 0};
-  return ::poll(&poller, 1, kUntilEndIsSeenMs) > 0;
+}  // namespace
+
+void UnservedGuest::FinishTaking() {
+  if (kept_.hand_over.valid()) vmsave::FinishTaking(std::exchange(kept_.hand_over, {}));
 }
 
-}  // namespace
+bool UnservedGuest::has_ended() const {
+  pollfd poller{kept_.qmp.number(), POLLRDHUP, 0};
+  return ::poll(&poller, 1, kUntilEndIsSeenMs) > 0;
+}
 
 std::string UnservedGuest::ServeOn() {
   ServingRecord& serving = *kept_.record.serving;
@@ -33,7 +39,7 @@ std::string UnservedGuest::ServeOn() {
     const std::string unfinished = summary.unfinished.empty() ? "" : fmt::format(", but: {}", summary.unfinished);
     return fmt::format("its guard served the guest on, which has all of its memory now{}", unfinished);
   } catch (const std::exception& error) {
-    if (!IsClosed(kept_.qmp)) return TellFailure(error.what());
+    if (!has_ended()) return TellFailure(error.what());
     kept_.qmp.Close();
     return "its QEMU has ended, and the image is as it was";  // it gives up where it was not given all of the devices
   }

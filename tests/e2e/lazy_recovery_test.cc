@@ -299,7 +299,7 @@ TEST_P(WaitingQemuTest, IsServedOnByTheOperatorFromTheSoundOneOfTwoCopies) {
 
   for (int i = 0; i < 3; ++i) EXPECT_TRUE(Refused(Recover(*guest_, damaged), 3, "wrong checksum"));
   EXPECT_TRUE(Succeeded(Recover(*guest_, sound)));
-  guest_->Connect()->Execute("cont");  // it was paused with the damage
+  guest_->Connect()->Execute("cont");  // it may have been paused with the damage
   EXPECT_TRUE(GoesOn(*guest_));
 }
 

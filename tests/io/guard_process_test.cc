@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include <array>
+#include <chrono>
 #include <filesystem>
 #include <fstream>
 #include <string>
@@ -109,26 +110,31 @@ TEST_F(GuardProcessTest, DoesNothingForAProcessThatEndsWell) {
 }
 
 TEST_F(GuardProcessTest, DoesItsPartForAProcessThatHasLeft) {
-  InChild([&]() -> std::string {
+  const std::string said = InChild([&]() -> std::string {
     GuardProcess guard("test-guard", WriteDown());
     guard.Record("left over");
     guard.Leave();
     return WrittenDown() == "left over" ? "" : "left too early";
   });
+  EXPECT_EQ(said, "");
 }
 
 TEST_F(GuardProcessTest, IsNotAwaitedLongerThanItAsksFor) {
-  InChild([&]() -> std::string {
+  const std::string said = InChild([&]() -> std::string {
     GuardProcess guard("test-guard", [](GuardProcess::Legacy legacy) {
       legacy.awaited.Close();
       ::pause();
     });
     guard.Record("left over");
     const pid_t pid = guard.pid();
+    const auto start = std::chrono::steady_clock::now();
     guard.Leave();
+    const bool was_awaited = std::chrono::steady_clock::now() - start > std::chrono::seconds(8);
     const bool goes_on = ::kill(pid, SIGKILL) == 0;
-    return goes_on && ::waitpid(pid, nullptr, 0) == pid ? "" : "it has ended";
+    if (!goes_on || ::waitpid(pid, nullptr, 0) != pid) return "it has ended";
+    return was_awaited ? "it was awaited" : "";
   });
+  EXPECT_EQ(said, "");
 }
 
 TEST_F(GuardProcessTest, HoldsWhatItWasNotToldToLetGo) {

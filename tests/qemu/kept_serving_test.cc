@@ -1,6 +1,7 @@
 #include "qemu/kept_serving.h"
 
 #include <gtest/gtest.h>
+#include <signal.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -14,6 +15,7 @@
 #include <memory>
 #include <stdexcept>
 #include <string>
+#include <utility>
 
 #include "tests/qemu/scripted_peer.h"
 #include "tests/scratch_directory.h"
@@ -131,23 +133,94 @@ TEST_F(KeptServingTest, IsKeptOnceWhereTwoHaveIt) {
   EXPECT_EQ(end.get(), KeptEnd::kTaken);
 }
 
-TEST_F(KeptServingTest, IsTakenByRootFromAUser) {
-  if (::geteuid() != 0) GTEST_SKIP() << "only root can be another user";
-  constexpr uid_t kNobody = 65534;
-  ASSERT_EQ(::chmod(directory_.path().c_str(), 0711), 0);
-  const pid_t keeper = ::fork();
-  if (keeper == 0) {
-    const bool is_nobody = ::setuid(kNobody) == 0;
-    ::_exit(is_nobody && Keep().get() == KeptEnd::kTaken ? 0 : 1);
+// Killed between the two, the process leaves it to its guard.
+TEST_F(KeptServingTest, IsTakenByWhoFinishesTheTaking) {
+  std::future<KeptEnd> end = Keep();
+  FileDescriptor hand_over;
+  const auto die = [&](const KeptServing& held) {
+    hand_over = FileDescriptor(::dup(held.hand_over.number()), "a guard's");
+    throw std::runtime_error("killed");
+  };
+  EXPECT_THROW(TakeKept(qmp_path_, die), std::runtime_error);
+
+  EXPECT_TRUE(FinishTaking(hand_over));
+
+  EXPECT_EQ(end.get(), KeptEnd::kTaken);
+  EXPECT_FALSE(TakeKept(qmp_path_, NobodyHolds));
+}
+
+TEST_F(KeptServingTest, IsNotTakenWhereTheKeeperHasGivenUpWaiting) {
+  Ends hand_over = MakeConnection();
+  hand_over.theirs.Close();
+  EXPECT_FALSE(FinishTaking(hand_over.ours));
+}
+
+// A keeper in a process of another user.
+class KeptByAnotherUserTest : public KeptServingTest {
+ protected:
+  static constexpr uid_t kNobody = 65534;
+
+  void SetUp() override {
+    if (::geteuid() != 0) GTEST_SKIP() << "only root can be another user";
+    KeptServingTest::SetUp();
+    ASSERT_EQ(::chmod(directory_.path().c_str(), 0711), 0);
+    std::array<int, 2> ends{};
+    ASSERT_EQ(::pipe(ends.data()), 0);
+    keeper_ = ::fork();
+    if (keeper_ == 0) ::_exit(KeepAsNobody(ends[1]));
+    const FileDescriptor listens(ends[0], "until it listens");
+    ::close(ends[1]);
+    ASSERT_EQ(Hear(listens), "listens");
   }
+
+  void TearDown() override {
+    if (keeper_ <= 0) return;
+    ::kill(keeper_, SIGKILL);
+    ::waitpid(keeper_, nullptr, 0);
+  }
+
+  int KeeperStatus() {
+    int status = -1;
+    ::waitpid(std::exchange(keeper_, 0), &status, 0);
+    return status;
+  }
+
+ private:
+  int KeepAsNobody(int tell) noexcept {
+    try {
+      if (::setuid(kNobody) != 0) return 1;
+      KeptListener listener(qmp_path_);
+      KeptServing kept;
+      kept.record.qmp_socket = qmp_path_;
+      kept.record.serving.emplace().image = "/srv/a.sav";
+      kept.qmp = std::move(qmp_.ours);
+      const auto on_listening = [tell] { [[maybe_unused]] const ssize_t written = ::write(tell, "listens", 7); };
+      return listener.KeepUntilTaken(kept, on_listening) == KeptEnd::kTaken ? 0 : 2;
+    } catch (const std::exception&) {
+      return 3;
+    }
+  }
+
+  pid_t keeper_ = 0;
+};
+
+TEST_F(KeptByAnotherUserTest, IsTakenByRootWhereTheGuestIsThatUsers) {
   ASSERT_EQ(::chown(qmp_path_.c_str(), kNobody, kNobody), 0);
 
-  std::optional<KeptServing> taken;
-  while (!taken && ::waitpid(keeper, nullptr, WNOHANG) == 0) taken = TakeKept(qmp_path_, NobodyHolds);
+  const std::optional<KeptServing> taken = TakeKept(qmp_path_, NobodyHolds);
 
   ASSERT_TRUE(taken);
   EXPECT_EQ(taken->record.serving->image, "/srv/a.sav");
-  ::waitpid(keeper, nullptr, 0);
+  EXPECT_EQ(KeeperStatus(), 0);
+}
+
+TEST_F(KeptByAnotherUserTest, IsPassedOverWhereTheGuestIsNot) {
+  EXPECT_FALSE(TakeKept(qmp_path_, NobodyHolds));
+}
+
+TEST_F(KeptByAnotherUserTest, IsNotKeptBesideIt) {
+  ASSERT_EQ(::chown(qmp_path_.c_str(), kNobody, kNobody), 0);
+  EXPECT_EQ(Keep().get(), KeptEnd::kKeptByAnother);
 }
 
 TEST_F(KeptServingTest, IsNotThereForAnotherSocket) {
