@@ -19,8 +19,8 @@ void Check(const PostcopyAnswer& answer) {
     const PostcopyBlock& block = Blocks()[request->block];
     const std::uint64_t host = block.pages_per_host_page();
     const PageRun& run = request->pages;
-    Require(run.count > 0 && run.first.value() % host == 0 && run.count % host == 0);
-    Require(run.count <= block.pages() && run.first.value() <= block.pages() - run.count);
+    Require(run.count > 0 && run.first % host == 0 && run.count % host == 0);
+    Require(run.count <= block.pages() && run.first <= block.pages() - run.count);
   } else if (const auto* received = std::get_if<ReceivedPages>(&answer)) {
     Require(received->block < Blocks().size() && received->pages.pages() == Blocks()[received->block].pages());
   }
