@@ -70,11 +70,13 @@ std::optional<std::vector<std::byte>> ReadEditRecord(const FileDescriptor& file,
   return std::vector<std::byte>(bytes->begin(), bytes->end());
 }
 
-// A record replaces neither the stream nor where it starts and ends.
+// A record replaces neither the stream nor where it starts and ends, and is of an image that is not being edited.
 void TakeRecord(std::vector<std::byte> before_stream, ImageHead& head, const FileDescriptor& file) {
   const SaveHeader header = DecodeHeader(before_stream, file);
   const bool same_length = !header.extension || ImageLength(*header.extension) == head.image_length;
-  if (header.version != head.header.version || header.format != head.header.format ||
+  const bool has_note =
+      !header.extension && DecodeEditNote(std::span(before_stream).first<kSaveHeaderBytes>()).has_value();
+  if (has_note || header.version != head.header.version || header.format != head.header.format ||
       header.data_length != head.header.data_length || !same_length) {
     Refuse(file, "the record of an interrupted edit behind it is of another image");
   }

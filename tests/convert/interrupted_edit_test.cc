@@ -238,6 +238,16 @@ TEST_P(InterruptedEditTest, RecordOfAnotherImageIsRefused) {
 }
 
 // A stream's end counts, not the note's: the file was cut after the edit had begun.
+// Or every edit would leave the image as if it were being edited.
+TEST_P(InterruptedEditTest, RecordOfAnImageThatIsBeingEditedIsRefused) {
+  DoStepsBefore(record_);
+  if (ReadImageHead(OpenFile(path_, O_RDONLY))->header.extension) GTEST_SKIP() << "its header tells its length";
+  Bytes other = after_;
+  std::ranges::copy(EncodeEditNote(ByteCount{whole_.size()}), other.begin() + kEditNoteOffset.value());
+  Overwrite(path_, EditRecordOffset(ByteCount{whole_.size()}), EncodeEditRecord(other, ByteCount{whole_.size()}));
+  ExpectDamaged([this] { Image image(path_); }, "of another image");
+}
+
 TEST_P(InterruptedEditTest, ACutImageIsStillNoticed) {
   DoStepsBefore(1);
   Truncate(path_, whole_.size() - 1);
