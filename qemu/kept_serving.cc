@@ -14,6 +14,7 @@
 #include <thread>
 
 #include "io/descriptor_message.h"
+#include "qemu/socket_source.h"
 
 namespace vmsave {
 namespace {
@@ -88,11 +89,6 @@ bool HandOver(const KeptServing& kept, const FileDescriptor& socket) {
   if (!SendText(socket, kEnd)) return false;
   const std::optional<DescriptorMessage> answer = Receive(socket);
   return answer && answer->text == kTaken;
-}
-
-bool IsClosed(const FileDescriptor& qmp) {
-  pollfd poller{qmp.number(), POLLRDHUP, 0};
-  return ::poll(&poller, 1, 0) > 0;
 }
 
 // What QEMU says is passed over: else it would say no more.
@@ -176,7 +172,7 @@ void KeptListener::TryToListen() {
 KeptEnd KeptListener::KeepUntilTaken(const KeptServing& kept, const std::function<void()>& on_listening) {
   while (!socket_.valid()) {
     if (IsKeptByAnother()) return KeptEnd::kKeptByAnother;
-    if (IsClosed(kept.qmp)) return KeptEnd::kQemuEnded;
+    if (IsClosedByPeer(kept.qmp)) return KeptEnd::kQemuEnded;
     TryToListen();
     if (!socket_.valid()) std::this_thread::sleep_for(kBetweenTries);
   }
