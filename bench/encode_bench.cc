@@ -26,9 +26,10 @@ std::vector<PageBitmap> FindPresentPages(const GuestImage& guest) {
 void BM_MakeStream(benchmark::State& state) {
   const SyntheticGuest guest({ByteCount{64 << 20}, static_cast<unsigned>(state.range(0)), 1});
   const std::vector<PageBitmap> present = FindPresentPages(guest.image());
-  const LegacyStream stream({}, guest.image(), present);
+  LegacyStream stream({}, guest.image(), present);
+  for (std::uint64_t chunk = 0; chunk < stream.plan().chunk_count(); ++chunk) stream.Settle(chunk);
   AlignedBuffer block(kBlockBytes);
-  const std::uint64_t length = stream.length().value();
+  const std::uint64_t length = stream.known().end.value();
   for (auto _ : state) {
     for (std::uint64_t at = 0; at < length; at += kBlockBytes) {
       stream.Make(FileOffset{at}, block.bytes().first(std::min(kBlockBytes, length - at)));

@@ -46,10 +46,16 @@ void LoadFixedOffsets(const Image& image, const std::vector<LoadTarget>& targets
     while (context.GoOn()) {
       const auto number = queue.Take();
       if (!number) break;
-      if (reader.active() == kChunksInFlight) finish();
       const WorkChunk chunk = plan.chunk(*number);
       const LoadTarget& target = targets[chunk.block];
-      ClearAbsentPages(chunk, image.contents().blocks[chunk.block].present, target);
+      const PageBitmap& present = image.contents().blocks[chunk.block].present;
+      ClearAbsentPages(chunk, present, target);
+      // Done at once, so that of a sparse guest, too, as many reads are in flight as may be.
+      if (!present.NextPresent(chunk.first_page, chunk.end_page)) {
+        progress.Advance(chunk.length());
+        continue;
+      }
+      if (reader.active() == kChunksInFlight) finish();
       reader.Start(chunk, target.memory.subspan(chunk.first_page * kPageBytes, chunk.length().value()));
     }
     while (reader.active() > 0) finish();

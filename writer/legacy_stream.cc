@@ -7,7 +7,6 @@
 namespace vmsave {
 namespace {
 
-constexpr std::uint64_t kGroupPages = 512;  // 32 bytes of memory for each 2 MiB of RAM
 constexpr std::byte kZeroFill{0};
 
 std::vector<BlockShape> ShapesOf(const std::vector<RamBlock>& blocks) {
@@ -42,46 +41,63 @@ class LegacyStream::Clip {
 
 LegacyStream::LegacyStream(std::vector<std::byte> before_stream, const GuestImage& guest,
                            const std::vector<PageBitmap>& present)
-    : guest_(guest), present_(present) {
+    : guest_(guest),
+      present_(present),
+      plan_(PlanWork(guest.blocks)),
+      lengths_(plan_.chunk_count()),
+      starts_(plan_.chunk_count() + 1) {
   ByteWriter prefix;
   prefix.Append(before_stream);
   AppendLegacyHead(prefix, guest.frame, ShapesOf(guest.blocks));
   prefix_ = prefix.Take();
-  suffix_offset_ = prefix_.size();
-  for (std::size_t block = 0; block < guest.blocks.size(); ++block) AddGroups(block);
   ByteWriter suffix;
   AppendLegacyTail(suffix, guest.frame, guest.device_state);
   suffix_ = suffix.Take();
-  length_ = ByteCount{suffix_offset_} + ByteCount{suffix_.size()};
+  starts_.front() = prefix_.size();
 }
 
-void LegacyStream::AddGroups(std::size_t block) {
-  const std::uint64_t pages = guest_.blocks[block].pages();
-  const std::size_t name_length = guest_.blocks[block].name.size();
-  for (std::uint64_t first = 0; first < pages; first += kGroupPages) {
-    const std::uint64_t end = std::min(first + kGroupPages, pages);
-    groups_.push_back({suffix_offset_, block, first, end});
-    const std::uint64_t present = present_[block].CountSet(first, end);
-    suffix_offset_ += present * PageRecordLength(name_length, true, true);
-    suffix_offset_ += (end - first - present) * PageRecordLength(name_length, false, true);
-    if (first == 0) suffix_offset_ += 1 + name_length;
-  }
+std::uint64_t LegacyStream::LengthOf(const WorkChunk& chunk) const {
+  const std::size_t name_length = guest_.blocks[chunk.block].name.size();
+  const std::uint64_t present = present_[chunk.block].CountSet(chunk.first_page, chunk.end_page);
+  return present * PageRecordLength(name_length, true, true) +
+         (chunk.pages() - present) * PageRecordLength(name_length, false, true) +
+         (chunk.first_page == 0 ? 1 + name_length : 0);
+}
+
+void LegacyStream::Settle(std::uint64_t chunk) {
+  const std::uint64_t length = LengthOf(plan_.chunk(chunk));
+  const std::lock_guard lock(settling_);
+  lengths_[chunk] = length;
+  std::uint64_t known = known_.load(std::memory_order_relaxed);
+  for (; known < lengths_.size() && lengths_[known] != 0; ++known)
+    starts_[known + 1] = starts_[known] + lengths_[known];
+  known_.store(known, std::memory_order_release);
+}
+
+LegacyStream::Known LegacyStream::known() const {
+  const std::uint64_t chunks = known_.load(std::memory_order_acquire);
+  const bool whole = chunks == plan_.chunk_count();
+  return {FileOffset{starts_[chunks] + (whole ? suffix_.size() : 0)}, whole};
 }
 
 void LegacyStream::Make(FileOffset offset, std::span<std::byte> out) const {
   Clip clip(offset, out);
   clip.Offer(0, prefix_);
-  auto group = std::ranges::upper_bound(groups_, clip.begin(), {}, &Group::file_offset);
-  if (group != groups_.begin()) --group;
-  for (; group != groups_.end() && group->file_offset < clip.end(); ++group) MakeGroup(*group, clip);
-  clip.Offer(suffix_offset_, suffix_);
+  const std::uint64_t known = known_.load(std::memory_order_acquire);
+  const std::span starts = std::span(starts_).first(known);
+  const auto behind = std::ranges::upper_bound(starts, clip.begin());
+  auto number = static_cast<std::uint64_t>(behind - starts.begin());
+  if (number > 0) --number;
+  for (; number < known && starts[number] < clip.end(); ++number) MakeChunk(number, clip);
+  if (known == plan_.chunk_count()) clip.Offer(starts_[known], suffix_);
 }
 
-void LegacyStream::MakeGroup(const Group& group, Clip& clip) const {
-  const RamBlock& block = guest_.blocks[group.block];
-  std::uint64_t at = group.file_offset;
-  for (std::uint64_t page = group.first_page; page < group.end_page && at < clip.end(); ++page) {
-    const bool present = present_[group.block].Test(page);
+void LegacyStream::MakeChunk(std::uint64_t number, Clip& clip) const {
+  const WorkChunk chunk = plan_.chunk(number);
+  const RamBlock& block = guest_.blocks[chunk.block];
+  std::uint64_t at = starts_[number];
+  for (std::uint64_t page = chunk.first_page; page < chunk.end_page && at < clip.end(); ++page) {
+    const bool present = present_[chunk.block].Test(page);
     const bool continues = page != 0;
     const std::uint64_t length = PageRecordLength(block.name.size(), present, continues);
     if (at + length > clip.begin()) {

@@ -1,6 +1,9 @@
 #include <algorithm>
+#include <atomic>
+#include <optional>
 
 #include "io/aligned_buffer.h"
+#include "io/sparse_file.h"
 #include "writer/complete_image.h"
 #include "writer/image_writer.h"
 #include "writer/legacy_stream.h"
@@ -11,25 +14,6 @@ namespace vmsave {
 namespace {
 
 constexpr std::uint64_t kWriteBytes = 1 << 20;
-
-std::vector<PageBitmap> FindPresentPages(const GuestImage& guest, unsigned channels, Progress& progress,
-                                         const Interrupt& interrupt) {
-  const WorkPlan plan = PlanWork(guest.blocks);
-  std::vector<PageBitmap> present = EmptyBitmaps(guest.blocks);
-  WorkQueue queue(plan.chunk_count());
-  progress.Begin("looking for zero pages", guest.ram_length());
-  RunChannels(channels, interrupt, [&](const ChannelContext& context) {
-    ChunkScanner scanner;
-    while (context.GoOn()) {
-      const auto number = queue.Take();
-      if (!number) break;
-      const WorkChunk chunk = plan.chunk(*number);
-      scanner.Scan(guest.blocks[chunk.block], chunk, present[chunk.block]);
-      progress.Advance(chunk.length());
-    }
-  });
-  return present;
-}
 
 // One channel's buffers: a buffer is free again when its write has completed.
 class BlockWriter {
@@ -42,13 +26,13 @@ class BlockWriter {
     }
   }
 
-  void Write(const LegacyStream& stream, FileOffset offset, std::size_t length) {
+  void Write(const LegacyStream& stream, const FileRange& range) {
     if (free_.empty()) free_.push_back(engine_->Wait());
     const RequestId buffer = free_.back();
     free_.pop_back();
-    const std::span<std::byte> bytes = buffers_[buffer].bytes().first(length);
-    stream.Make(offset, bytes);
-    engine_->SubmitWrite(file_.pages(), bytes, offset, buffer);
+    const std::span<std::byte> bytes = buffers_[buffer].bytes().first((range.end - range.begin).value());
+    stream.Make(range.begin, bytes);
+    engine_->SubmitWrite(file_.pages(), bytes, range.begin, buffer);
   }
 
   void Drain() { engine_->Drain(); }
@@ -60,41 +44,87 @@ class BlockWriter {
   std::unique_ptr<IoEngine> engine_;  // destroyed first: waits for the writes that still use the buffers
 };
 
-// Whole blocks go to the descriptor for pages; the rest, shorter than a block, to the buffered one.
-void WriteStream(const NewFile& file, const LegacyStream& stream, const WriteOptions& options, Progress& progress,
-                 const Interrupt& interrupt) {
-  const std::uint64_t whole = RoundDown(stream.length().value(), kPageBytes);
-  const std::uint64_t pieces = (whole + kWriteBytes - 1) / kWriteBytes;
-  WorkQueue queue(pieces);
-  progress.Begin("saving", stream.length());
-  RunChannels(options.channels, interrupt, [&](const ChannelContext& context) {
-    BlockWriter writer(file, options.engine, ChannelDepth(options.channels));
-    while (context.GoOn()) {
-      const auto piece = queue.Take();
-      if (!piece) break;
-      const std::uint64_t from = *piece * kWriteBytes;
-      const std::uint64_t length = std::min(kWriteBytes, whole - from);
-      writer.Write(stream, FileOffset{from}, length);
-      progress.Advance(ByteCount{length});
-    }
-    writer.Drain();
-  });
-  std::vector<std::byte> tail(stream.length().value() - whole);
-  stream.Make(FileOffset{whole}, tail);
-  WriteAt(file.buffered(), tail, FileOffset{whole});
-  progress.Advance(ByteCount{tail.size()});
-}
+// What is known of the stream is written before more of the guest's RAM is looked at, so that the disk has work from
+// the first chunk on.
+class Version2Writer {
+ public:
+  Version2Writer(const NewFile& file, const GuestImage& guest, const WriteOptions& options)
+      : file_(file),
+        guest_(guest),
+        options_(options),
+        present_(EmptyBitmaps(guest.blocks)),
+        stream_(EncodeBeforeStream(guest.description, guest.was_running), guest, present_) {}
+
+  // Returns the file's length.
+  ByteCount Write(Progress& progress, const Interrupt& interrupt) {
+    progress.Begin("saving", guest_.ram_length());
+    WorkQueue queue(stream_.plan().chunk_count());
+    RunChannels(options_.channels, interrupt, [&](const ChannelContext& context) {
+      ChunkScanner scanner;
+      BlockWriter writer(file_, options_.engine, ChannelDepth(options_.channels));
+      while (context.GoOn()) {
+        if (const auto piece = TakeKnownPiece()) {
+          writer.Write(stream_, *piece);
+          continue;
+        }
+        // Where others still look at the last chunks, they also write what becomes known by them.
+        const auto number = queue.Take();
+        if (!number) break;
+        progress.Advance(Settle(*number, scanner));
+      }
+      writer.Drain();
+    });
+    WriteTail();
+    return ByteCount{stream_.known().end.value()};
+  }
+
+  const std::vector<PageBitmap>& present() const { return present_; }
+
+ private:
+  ByteCount Settle(std::uint64_t number, ChunkScanner& scanner) {
+    const WorkChunk chunk = stream_.plan().chunk(number);
+    scanner.Scan(guest_.blocks[chunk.block], chunk, present_[chunk.block]);
+    stream_.Settle(number);
+    return chunk.length();
+  }
+
+  // The next that no channel has. The last one may be shorter, but is whole blocks, too.
+  std::optional<FileRange> TakeKnownPiece() {
+    std::uint64_t begin = taken_.load(std::memory_order_relaxed);
+    std::uint64_t end = 0;
+    do {
+      const LegacyStream::Known known = stream_.known();
+      end = std::min(begin + kWriteBytes, RoundDown(known.end.value(), kPageBytes));
+      if (end <= begin || (end < begin + kWriteBytes && !known.whole)) return std::nullopt;
+    } while (!taken_.compare_exchange_weak(begin, end, std::memory_order_relaxed));
+    return FileRange{FileOffset{begin}, FileOffset{end}};
+  }
+
+  // Shorter than a block: it goes to the buffered descriptor.
+  void WriteTail() {
+    const std::uint64_t begin = taken_.load(std::memory_order_relaxed);
+    std::vector<std::byte> tail(stream_.known().end.value() - begin);
+    stream_.Make(FileOffset{begin}, tail);
+    WriteAt(file_.buffered(), tail, FileOffset{begin});
+  }
+
+  const NewFile& file_;
+  const GuestImage& guest_;
+  const WriteOptions& options_;
+  std::vector<PageBitmap> present_;
+  LegacyStream stream_;
+  std::atomic<std::uint64_t> taken_{0};  // the file's bytes in front of this are written, or a channel's to write
+};
 
 }  // namespace
 
 WriteTotals WriteVersion2(NewFile& file, const GuestImage& guest, const WriteOptions& options, Progress& progress,
                           const Interrupt& interrupt) {
-  const std::vector<PageBitmap> present = FindPresentPages(guest, options.channels, progress, interrupt);
-  const LegacyStream stream(EncodeBeforeStream(guest.description, guest.was_running), guest, present);
-  WriteStream(file, stream, options, progress, interrupt);
+  Version2Writer writer(file, guest, options);
+  const ByteCount length = writer.Write(progress, interrupt);
   guest.release();
   CompleteImage(file, progress);
-  return CountTotals(present, stream.length());
+  return CountTotals(writer.present(), length);
 }
 
 }  // namespace vmsave

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <numeric>
 #include <random>
 
 #include "tests/format/golden.h"
@@ -53,6 +55,10 @@ Bytes WholeStreamPlainly(const Bytes& before, const SmallGuest& guest, const std
   return out.Take();
 }
 
+void SettleAll(LegacyStream& stream) {
+  for (std::uint64_t chunk = 0; chunk < stream.plan().chunk_count(); ++chunk) stream.Settle(chunk);
+}
+
 // A guest's stream whole, made by a plain loop, to compare stretches with.
 class Streams {
  public:
@@ -61,7 +67,9 @@ class Streams {
         present_(PresentPages(guest_)),
         before_(1234, std::byte{0xab}),
         whole(WholeStreamPlainly(before_, guest_, present_)),
-        stream(before_, guest_.image(), present_) {}
+        stream(before_, guest_.image(), present_) {
+    SettleAll(stream);
+  }
 
   void ExpectSame(std::uint64_t from, std::uint64_t length) const {
     Bytes made(length, std::byte{0x5a});
@@ -77,7 +85,7 @@ class Streams {
 
  public:
   const Bytes whole;
-  const LegacyStream stream;
+  LegacyStream stream;
 };
 
 TEST(LegacyStreamTest, IsTheWorkedExampleOfTheFormat) {
@@ -86,8 +94,9 @@ TEST(LegacyStreamTest, IsTheWorkedExampleOfTheFormat) {
   GuestImage guest{{"pc-i440fx-7.2", 2, false}, {{"pc.ram", memory, {}, nullptr, {}}}, device_state, "", true};
   std::vector<PageBitmap> present{PageBitmap(2)};
   present[0].Set(1);
-  const LegacyStream stream({}, guest, present);
-  Bytes made(stream.length().value());
+  LegacyStream stream({}, guest, present);
+  SettleAll(stream);
+  Bytes made(stream.known().end.value());
   stream.Make(FileOffset{0}, made);
   EXPECT_EQ(ToHex(made), ToHex(golden::LegacyStream()));
 }
@@ -96,7 +105,8 @@ class LegacyStreamShapeTest : public testing::TestWithParam<std::vector<SmallGue
 
 TEST_P(LegacyStreamShapeTest, IsAsLongAsItsRecords) {
   const Streams streams(GetParam());
-  EXPECT_EQ(streams.stream.length(), ByteCount{streams.whole.size()});
+  EXPECT_EQ(streams.stream.known().end, FileOffset{streams.whole.size()});
+  EXPECT_TRUE(streams.stream.known().whole);
 }
 
 TEST_P(LegacyStreamShapeTest, MakesTheWholeAtOnce) {
@@ -135,6 +145,31 @@ std::vector<SmallGuest::Shape> OneBlock(std::uint64_t pages) {
   return {{"pc.ram", pages}};
 }
 
+TEST_P(LegacyStreamShapeTest, BecomesKnownFromItsBeginningOnWhateverTheOrder) {
+  SmallGuest guest(GetParam());
+  const std::vector<PageBitmap> present = PresentPages(guest);
+  const Bytes whole = WholeStreamPlainly({}, guest, present);
+  LegacyStream stream({}, guest.image(), present);
+  std::vector<std::uint64_t> order(stream.plan().chunk_count());
+  std::iota(order.begin(), order.end(), std::uint64_t{0});
+  std::ranges::shuffle(order, std::mt19937_64(5));
+  std::vector<bool> settled(order.size() + 1);
+  for (const std::uint64_t chunk : order) {
+    const bool is_next =
+        std::find(settled.begin(), settled.end(), false) - settled.begin() == static_cast<std::ptrdiff_t>(chunk);
+    const LegacyStream::Known before = stream.known();
+    EXPECT_FALSE(before.whole);
+    stream.Settle(chunk);
+    settled[chunk] = true;
+    EXPECT_EQ(stream.known().end > before.end, is_next);
+    Bytes made(stream.known().end.value());
+    stream.Make(FileOffset{0}, made);
+    ASSERT_TRUE(std::ranges::equal(made, std::span(whole).first(made.size())));
+  }
+  EXPECT_TRUE(stream.known().whole);
+  EXPECT_EQ(stream.known().end, FileOffset{whole.size()});
+}
+
 INSTANTIATE_TEST_SUITE_P(Shapes, LegacyStreamShapeTest,
                          testing::Values(OneBlock(1), OneBlock(511), OneBlock(512), OneBlock(513), OneBlock(1030),
                                          std::vector<SmallGuest::Shape>{{"pc.ram", 513},
@@ -150,11 +185,13 @@ INSTANTIATE_TEST_SUITE_P(Shapes, LegacyStreamShapeTest,
 TEST(LegacyStreamTest, HasTheSwitchoverCommandWhereTheMachineSendsIt) {
   SmallGuest guest({{"pc.ram", 2}});
   const std::vector<PageBitmap> present = PresentPages(guest);
-  const std::uint64_t without = LegacyStream({}, guest.image(), present).length().value();
+  LegacyStream without({}, guest.image(), present);
+  SettleAll(without);
   guest.image().frame.switchover_start = true;
-  const LegacyStream with({}, guest.image(), present);
-  EXPECT_EQ(with.length(), ByteCount{without + 5});
-  Bytes made(with.length().value());
+  LegacyStream with({}, guest.image(), present);
+  SettleAll(with);
+  EXPECT_EQ(with.known().end, without.known().end + ByteCount{5});
+  Bytes made(with.known().end.value());
   with.Make(FileOffset{0}, made);
   EXPECT_EQ(made, WholeStreamPlainly({}, guest, present));
 }
