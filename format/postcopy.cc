@@ -198,11 +198,27 @@ std::optional<PostcopyAnswer> ReturnPathDecoder::TakeBitmap() {
   }
   taken_ += 8 + size + 8;
   const std::size_t block = *std::exchange(bitmap_follows_, std::nullopt);
+  return DecodeBitmap(block, rest.subspan(8, size));
+}
+
+ReceivedPages ReturnPathDecoder::DecodeBitmap(std::size_t block, std::span<const std::byte> bytes) {
+  const PostcopyBlock& of = blocks_[block];
+  if (bitmap_came_[block]) Refuse(fmt::format("QEMU sent a second bitmap of RAM block {}", of.name));
+  bitmap_came_[block] = true;
+  PageBitmap pages(0);
   try {
-    return ReceivedPages{block, PageBitmap::Decode(blocks_[block].pages(), rest.subspan(8, size))};
+    pages = PageBitmap::Decode(of.pages(), bytes);
   } catch (const Error& error) {
-    Refuse(fmt::format("QEMU sent a bitmap of RAM block {} that is none: {}", blocks_[block].name, error.why()));
+    Refuse(fmt::format("QEMU sent a bitmap of RAM block {} that is none: {}", of.name, error.why()));
   }
+  const std::uint64_t step = of.pages_per_host_page();
+  for (std::uint64_t first = 0; step > 1 && first < of.pages(); first += step) {
+    if (const std::uint64_t count = pages.CountSet(first, first + step); count != 0 && count != step) {
+      Refuse(fmt::format("QEMU sent a bitmap of RAM block {} that has a part of a page of {} bytes", of.name,
+                         of.host_page.value()));
+    }
+  }
+  return {block, std::move(pages)};
 }
 
 PageRequest ReturnPathDecoder::MakeRequest(std::uint64_t start, std::uint64_t length) {

@@ -69,23 +69,26 @@ using PostcopyAnswer = std::variant<PageRequest, ReceivedPages, ResumeAccepted, 
 // Takes apart what comes on the return path of one connection, in whatever pieces.
 class ReturnPathDecoder {
  public:
-  explicit ReturnPathDecoder(std::vector<PostcopyBlock> blocks) : blocks_(std::move(blocks)) {}
+  explicit ReturnPathDecoder(std::vector<PostcopyBlock> blocks)
+      : blocks_(std::move(blocks)), bitmap_came_(blocks_.size()) {}
 
   // Appends bytes. Keeps those that are no whole answer yet: at most a bitmap of the largest block.
   void Feed(std::span<const std::byte> bytes);
 
   // The next answer; nothing until more bytes come. Throws Error{kFailed} that tells what came, where it is none: an
   // unknown type, a length that is not the type's, a block that is not there, pages that are not whole host pages or
-  // not in their block, anything behind PostcopyDone.
+  // not in their block, a second bitmap of a block, anything behind PostcopyDone.
   std::optional<PostcopyAnswer> Next();
 
  private:
   std::optional<PostcopyAnswer> Take(std::uint16_t type, std::span<const std::byte> data);
   std::optional<PostcopyAnswer> TakeBitmap();
+  ReceivedPages DecodeBitmap(std::size_t block, std::span<const std::byte> bytes);
   PageRequest MakeRequest(std::uint64_t start, std::uint64_t length);
   std::size_t FindBlock(std::string_view name) const;
 
   std::vector<PostcopyBlock> blocks_;
+  std::vector<bool> bitmap_came_;  // of each block
   std::vector<std::byte> bytes_;
   std::size_t taken_ = 0;                      // of bytes_
   std::optional<std::size_t> requested_of_;    // the block that the last request named

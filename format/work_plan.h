@@ -21,6 +21,8 @@ struct WorkChunk {
 
   std::uint64_t pages() const { return end_page - first_page; }
   ByteCount length() const { return ByteCount{pages() * kPageBytes}; }
+
+  friend bool operator==(const WorkChunk&, const WorkChunk&) = default;
 };
 
 // The n-th chunk of all blocks, reckoned and not listed. Immutable.

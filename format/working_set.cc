@@ -8,7 +8,7 @@ namespace {
 
 constexpr std::string_view kMagic = "VMSAVEWS";
 constexpr std::uint32_t kVersion = 1;
-constexpr std::size_t kHeadBytes = 24;
+constexpr std::size_t kHeadBytes = kWorkingSetHeadLength.value();
 constexpr std::size_t kRunBytes = 16;
 constexpr std::size_t kHashBytes = 8;
 
@@ -34,6 +34,11 @@ std::vector<std::byte> EncodeWorkingSet(const WorkingSet& set) {
   bytes.resize(bytes.size() + kHashBytes);
   PutLittleEndian(std::span(bytes).last(kHashBytes), hash);
   return bytes;
+}
+
+bool IsWorkingSetHead(std::span<const std::byte> bytes) {
+  return bytes.size() >= kHeadBytes && AsText(bytes.first(kMagic.size())) == kMagic &&
+         GetLittleEndian<std::uint32_t>(bytes.subspan(kMagic.size())) == kVersion;
 }
 
 WorkingSet DecodeWorkingSet(std::span<const std::byte> bytes, std::string_view file) {

@@ -31,6 +31,10 @@ struct WorkingSet {
 // REQUIRES: at most kMaxChunkRuns.
 std::vector<std::byte> EncodeWorkingSet(const WorkingSet& set);
 
+// Whether a file that begins with these is a working set of a known version, whole or not.
+inline constexpr ByteCount kWorkingSetHeadLength{24};
+bool IsWorkingSetHead(std::span<const std::byte> bytes);
+
 // Checks length, magic, version and checksum. Which blocks and chunks there are, the image tells. Throws
 // Error{kDamaged} naming `file`.
 WorkingSet DecodeWorkingSet(std::span<const std::byte> bytes, std::string_view file);

@@ -21,14 +21,16 @@ void ChannelContext::EndWithOthers() const {
 namespace {
 
 void Run(unsigned count, const Interrupt& interrupt, const ChannelContext* outer,
-         const std::function<void(const ChannelContext&)>& body) {
+         const std::function<void(const ChannelContext&)>& body, const std::function<void()>& on_failure) {
   std::atomic<bool> failed = false;
   std::mutex mutex;
   std::exception_ptr first_failure;
   const auto keep_failure = [&](std::exception_ptr failure) {
     const std::lock_guard lock(mutex);
-    if (!first_failure) first_failure = std::move(failure);
+    if (first_failure) return;
+    first_failure = std::move(failure);
     failed.store(true, std::memory_order_relaxed);
+    on_failure();
   };
   const auto run = [&](unsigned channel) {
     try {
@@ -52,12 +54,13 @@ void Run(unsigned count, const Interrupt& interrupt, const ChannelContext* outer
 
 }  // namespace
 
-void RunChannels(unsigned count, const Interrupt& interrupt, const std::function<void(const ChannelContext&)>& body) {
-  Run(count, interrupt, nullptr, body);
+void RunChannels(unsigned count, const Interrupt& interrupt, const std::function<void(const ChannelContext&)>& body,
+                 const std::function<void()>& on_failure) {
+  Run(count, interrupt, nullptr, body, on_failure);
 }
 
 void RunChannels(unsigned count, const ChannelContext& outer, const std::function<void(const ChannelContext&)>& body) {
-  Run(count, outer.interrupt(), &outer, body);
+  Run(count, outer.interrupt(), &outer, body, [] {});
 }
 
 }  // namespace vmsave

@@ -38,8 +38,11 @@ class ChannelContext {
 };
 
 // Runs `body` on `count` threads at once and returns when all have ended. The first exception of any is thrown again
-// here.
-void RunChannels(unsigned count, const Interrupt& interrupt, const std::function<void(const ChannelContext&)>& body);
+// here. `on_failure` is called once, before that: for bodies that wait where their context cannot reach them. Not all
+// of them may have begun: a thread that cannot be started is a failure too.
+void RunChannels(
+    unsigned count, const Interrupt& interrupt, const std::function<void(const ChannelContext&)>& body,
+    const std::function<void()>& on_failure = [] {});
 
 // The same within one channel of others, with which they end.
 void RunChannels(unsigned count, const ChannelContext& outer, const std::function<void(const ChannelContext&)>& body);

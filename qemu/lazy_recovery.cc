@@ -21,6 +21,7 @@ using Clock = std::chrono::steady_clock;
 constexpr auto kPoll = std::chrono::milliseconds(5);
 constexpr std::chrono::seconds kUntilLossIsSeen{10};  // by QEMU, of a server that has just been killed
 constexpr std::chrono::seconds kUntilAnswered{60};
+constexpr std::size_t kMostRequests = std::size_t{1} << 20;  // before it has told what it has; a thread waits for one
 constexpr std::chrono::hours kAsLongAsItIsServed{24 * 365};  // serving that ends otherwise is told by the watch
 
 [[noreturn]] void Refuse(const QmpClient& qmp, std::string_view why) {
@@ -119,15 +120,17 @@ class LazyRecovery {
   ServeStart AwaitAnswers(const FileDescriptor& socket) {
     const Clock::time_point give_up = Clock::now() + kUntilAnswered;
     const Interrupt never;  // QEMU is in the middle of it
-    SocketReader reader(socket, never, [&] {
+    const auto check_time = [&] {
       if (Clock::now() > give_up) Refuse(qmp_, "QEMU does not answer");
-    });
+    };
+    SocketReader reader(socket, never, check_time);
     ServeStart start;
     start.received.resize(blocks_.size());
     std::size_t known = 0;
     bool accepted = false;
     std::array<std::byte, 64 << 10> bytes;
     while (!accepted || known < blocks_.size()) {
+      check_time();  // it may send without end, too
       const std::size_t count = reader.ReadSome(bytes);
       if (count == 0) Refuse(qmp_, "QEMU has closed the new connection");
       decoder_.Feed(std::span(bytes).first(count));
@@ -136,6 +139,7 @@ class LazyRecovery {
           start.received[received->block] = std::move(received->pages);
           ++known;
         } else if (const auto* request = std::get_if<PageRequest>(&*answer)) {
+          if (start.requests.size() == kMostRequests) Refuse(qmp_, "QEMU asks for pages without end");
           start.requests.push_back(*request);
         } else if (std::holds_alternative<ResumeAccepted>(*answer)) {
           accepted = true;
@@ -170,7 +174,7 @@ class LazyRecovery {
       serving.LetEnd();
       LetStart();
     } catch (const Error& error) {
-      if (error.kind() == ErrorKind::kInterrupted || !serving.HasFailed()) throw;
+      if (error.kind() == ErrorKind::kInterrupted || (!serving.HasFailed() && !qmp_.closed())) throw;
     }
   }
 

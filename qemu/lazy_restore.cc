@@ -64,6 +64,7 @@ class LazyRestore {
     const QmpClient::Watch watch(task_.qmp, [&] { serving.CheckGoesOn(task_.interrupt, task_.events.serving); });
     AwaitDevices(serving);  // a QEMU that is not served before it has them ends
     serving.LetEnd();
+    if (serving.HasFailed()) return;
     try {
       LetRunOrNot();
     } catch (const Error& error) {
@@ -75,7 +76,8 @@ class LazyRestore {
     const QmpClient::Patience patience(task_.qmp, kPatienceWithLoading);
     try {
       while (QueryStatus(task_.qmp) == "inmigrate") {
-        serving.CheckGoesOn(task_.interrupt, task_.events.serving);
+        // Devices may not need what is damaged: then the guest is theirs, and can be served from another copy.
+        serving.CheckHasNotEnded(task_.interrupt, task_.events.serving);
         std::this_thread::sleep_for(kStatusPoll);
       }
     } catch (const Error&) {

@@ -79,10 +79,14 @@ void Serving::Stop() {
 }
 
 void Serving::CheckGoesOn(const Interrupt& interrupt, const ServingEvents& events) const {
+  CheckHasNotEnded(interrupt, events);
+  if (const std::optional<Error> obstacle = server_.obstacle()) throw Error(*obstacle);
+}
+
+void Serving::CheckHasNotEnded(const Interrupt& interrupt, const ServingEvents& events) const {
   HeedOperator(interrupt, events);
-  if (!HasFailed()) return;
-  if (ended_ && failure_) std::rethrow_exception(failure_);
-  if (server_.damage()) throw Error(ErrorKind::kDamaged, Describe(image_, *server_.damage()), "wrong checksum");
+  if (!HasEndedEarly()) return;
+  if (failure_) std::rethrow_exception(failure_);
   throw Error(ErrorKind::kFailed, "cannot serve the guest its memory", "QEMU has ended");
 }
 
@@ -96,9 +100,7 @@ ServingOutcome Serving::WaitForEnd(Progress& progress, const Interrupt& interrup
   while (!ended_) {
     ShowProgress(progress);
     WaitForNews(interrupt);
-    if (server_.damage()) {
-      GiveUp(ErrorKind::kDamaged, fmt::format("{}: wrong checksum", Describe(image_, *server_.damage())));
-    }
+    if (const std::optional<Error> obstacle = server_.obstacle()) GiveUp(obstacle->kind(), obstacle->what());
     if (server_.HasNotedAll()) TellNeededFirst(events);
     HeedOperator(interrupt, events);
   }
@@ -141,24 +143,25 @@ bool Serving::QemuHasEnded() {
 
 // Served on meanwhile: what stops may have to wait for a page before it does.
 void Serving::GiveUp(ErrorKind kind, std::string_view why) {
-  PauseGuest();
+  const std::string_view state = PauseGuest() ? "is paused" : "stands still where it needs such a page";
   Stop();
   throw Error(kind, fmt::format("cannot go on serving the guest from {}", image_.path()), why,
-              fmt::format("it is paused, and not lost: vmrestore --recover --running --qmp {} COPY reads from another "
+              fmt::format("it {}, and is not lost: vmrestore --recover --running --qmp {} COPY reads from another "
                           "copy of the image; or end its QEMU",
-                          qmp_.socket_path()));
+                          state, qmp_.socket_path()));
 }
 
-// One that waits for the very page cannot be paused; it stands still by that. A QEMU that answers nothing is asked
-// nothing more: it takes only so many questions, and the next who serves it needs some.
-void Serving::PauseGuest() noexcept {
+// False of one that waits for the very page. A QEMU that answers nothing is asked nothing more: it takes only so many
+// questions, and the next who serves it needs some.
+bool Serving::PauseGuest() noexcept {
   try {
     const QmpClient::Uninterrupted uninterrupted(qmp_);
     const QmpClient::Patience patience(qmp_, kPatienceWithStop);
-    if (!qmp_.CatchUp(kPatienceWithStop)) return;
+    if (!qmp_.CatchUp(kPatienceWithStop)) return false;
     qmp_.Execute("stop");
+    return true;
   } catch (const std::exception&) {
-    return;
+    return false;
   }
 }
 

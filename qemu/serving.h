@@ -45,11 +45,13 @@ class Serving {
   void LetEnd() { server_.LetEnd(); }
 
   // Whether the guest is not served any more although it needs it.
-  bool HasFailed() const { return (ended_ && !server_.done()) || server_.damage(); }
+  bool HasFailed() const { return HasEndedEarly() || server_.obstacle(); }
 
-  // For who waits for something else meanwhile: throws why where HasFailed, and as WaitForEnd for
-  // the operator.
+  // For who waits for something else meanwhile: throws why where HasFailed, and as WaitForEnd for the operator.
   void CheckGoesOn(const Interrupt& interrupt, const ServingEvents& events) const;
+
+  // The same for who can do without the pages that cannot be sent.
+  void CheckHasNotEnded(const Interrupt& interrupt, const ServingEvents& events) const;
 
   // Returns once QEMU has all memory, or has ended. Throws Error once the guest cannot be served any more: it has been
   // paused then, as far as it could be, and lives; what to do is said. Throws Error{kInterrupted} where
@@ -59,13 +61,14 @@ class Serving {
  private:
   void Run();
   void Stop();
+  bool HasEndedEarly() const { return ended_ && !server_.done(); }
   bool QemuHasEnded();
   void ShowProgress(Progress& progress) const;
   void TellNeededFirst(const ServingEvents& events);
   void WaitForNews(const Interrupt& interrupt) const;
   static void HeedOperator(const Interrupt& interrupt, const ServingEvents& events);
   [[noreturn]] void GiveUp(ErrorKind kind, std::string_view why);
-  void PauseGuest() noexcept;
+  bool PauseGuest() noexcept;
 
   QmpClient& qmp_;
   const Image& image_;

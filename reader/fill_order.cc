@@ -12,6 +12,7 @@ void FillOrder::Prefer(std::size_t block, std::uint64_t page) {
   constexpr std::size_t kMostPreferred = 64;
   const std::uint64_t number = plan_.NumberOf(block, page);
   if (taken_[number]) return;
+  std::erase(preferred_, number);
   preferred_.push_front(number);
   if (preferred_.size() > kMostPreferred) preferred_.pop_back();
 }

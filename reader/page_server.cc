@@ -81,7 +81,7 @@ void PageServer::Run() {
   const FileDescriptor pages = image_.OpenForPages(options_.read.cache);
   const unsigned fillers = options_.fill.on ? options_.read.channels : 0;
   const Interrupt never;
-  RunChannels(2 + kDemandReaders + fillers, never, [&](const ChannelContext& context) {
+  const auto serve = [&](const ChannelContext& context) {
     try {
       if (context.channel() == 0) return HearRequests();
       if (context.channel() == 1) return SendPages();
@@ -93,7 +93,8 @@ void PageServer::Run() {
       desk_.Close();
       if (!others_failed && !stop_.requested()) throw;
     }
-  });
+  };
+  RunChannels(2 + kDemandReaders + fillers, never, serve, [&] { desk_.Close(); });
 }
 
 void PageServer::CheckGoesOn() const {
@@ -119,7 +120,7 @@ void PageServer::HearRequests() {
 void PageServer::Take(const PostcopyAnswer& answer) {
   if (const auto* request = std::get_if<PageRequest>(&answer)) return desk_.Ask(*request);
   if (const auto* done = std::get_if<PostcopyDone>(&answer)) {
-    if (done->failed || !desk_.AllSent()) {
+    if (done->failed || !desk_.IsComplete()) {
       throw Error(ErrorKind::kFailed, "cannot serve the guest its memory", "QEMU gave up",
                   "QEMU's own message says why");
     }
@@ -130,19 +131,37 @@ void PageServer::Take(const PostcopyAnswer& answer) {
 }
 
 void PageServer::ReadDemands(const FileDescriptor& pages) {
-  ChunkReader reader(image_, pages, EngineKind::kSync, 1, options_.checks);
   while (const std::optional<WorkChunk> chunk = desk_.TakeDemand()) {
     ReadPages read{*chunk, AlignedBuffer(chunk->length().value())};
-    reader.Start(*chunk, read.buffer.bytes());
-    if (IsDamaged(reader.Finish().damage)) {
-      desk_.DropDemanded();
-    } else {
+    if (ReadWhole(pages, read)) {
       desk_.PutDemanded(std::move(read));
+    } else {
+      desk_.DropDemanded();
     }
   }
 }
 
+bool PageServer::ReadWhole(const FileDescriptor& pages, ReadPages& read) {
+  try {
+    ChunkReader reader(image_, pages, EngineKind::kSync, 1, options_.checks);
+    reader.Start(read.chunk, read.buffer.bytes());
+    return IsRight(reader.Finish());
+  } catch (const Error& error) {
+    Note(error);
+    return false;
+  }
+}
+
+// A reader that has failed is of no more use; the guest is served on what it asks for.
 void PageServer::Fill(const FileDescriptor& pages) {
+  try {
+    FillFrom(pages);
+  } catch (const Error& error) {
+    Note(error);
+  }
+}
+
+void PageServer::FillFrom(const FileDescriptor& pages) {
   std::deque<ReadPages> started;
   ChunkReader reader(image_, pages, options_.read.engine, ReaderDepth(options_.read.channels), options_.checks);
   while (true) {
@@ -155,13 +174,13 @@ void PageServer::Fill(const FileDescriptor& pages) {
       }
     }
     if (reader.active() == 0) return;
-    const bool damaged = IsDamaged(reader.Finish().damage);
+    const bool right = IsRight(reader.Finish());
     ReadPages read = std::move(started.front());
     started.pop_front();
-    if (damaged) {
-      desk_.DropFilled(std::move(read));
-    } else {
+    if (right) {
       desk_.PutFilled(std::move(read));
+    } else {
+      desk_.DropFilled(std::move(read));
     }
   }
 }
@@ -169,22 +188,26 @@ void PageServer::Fill(const FileDescriptor& pages) {
 void PageServer::SendPages() {
   SectionSender sender(image_, stream_);
   while (const std::optional<PagesToSend> section = desk_.NextToSend()) sender.Send(*section);
-  if (!desk_.AllSent()) return;
+  if (desk_.closed() || !desk_.IsComplete()) return;
   ByteWriter end;
   AppendPostcopyEnd(end, image_.contents().frame);
   stream_.Write(end.Take());
 }
 
-bool PageServer::IsDamaged(const std::vector<DamagedPages>& damage) {
-  if (damage.empty()) return false;
-  const std::lock_guard lock(damage_mutex_);
-  if (!damage_) damage_ = damage.front();
-  return true;
+bool PageServer::IsRight(const ChunkReader::Finished& finished) {
+  if (finished.damage.empty()) return true;
+  Note(Error(ErrorKind::kDamaged, Describe(image_, finished.damage.front()), "wrong checksum"));
+  return false;
 }
 
-std::optional<DamagedPages> PageServer::damage() const {
-  const std::lock_guard lock(damage_mutex_);
-  return damage_;
+void PageServer::Note(const Error& obstacle) {
+  const std::lock_guard lock(obstacle_mutex_);
+  if (!obstacle_) obstacle_ = obstacle;
+}
+
+std::optional<Error> PageServer::obstacle() const {
+  const std::lock_guard lock(obstacle_mutex_);
+  return obstacle_;
 }
 
 }  // namespace vmsave

@@ -41,7 +41,7 @@ class PageServer {
 
   // Sends every present page, those first that the guest waits for, and returns once QEMU has said that it has them.
   // Returns also after `stop`. Throws Error{kFailed}: QEMU closes the connection, refuses a page, asks for what is not
-  // there; the image cannot be read. What is in pages with a wrong checksum is not sent; all else goes on then.
+  // there. Pages with a wrong checksum, and those that cannot be read, are not sent; all else goes on then.
   void Run();
 
   // For who waits in `requests`: throws once another part of the work has failed.
@@ -54,19 +54,23 @@ class PageServer {
   std::vector<WorkChunk> DemandedFirst() const { return desk_.DemandedFirst(); }
   bool HasNotedAll() const { return desk_.HasNotedAll(); }
 
-  // The first pages that cannot be sent because their checksum is wrong.
-  std::optional<DamagedPages> damage() const;
+  // Why pages cannot be sent, of the first for which that is so: Error{kDamaged} with their place, or what reading the
+  // image has thrown.
+  std::optional<Error> obstacle() const;
 
   // Whether QEMU has said that it has all pages.
   bool done() const { return done_; }
 
  private:
   void HearRequests();
-  void ReadDemands(const FileDescriptor& pages);
-  void Fill(const FileDescriptor& pages);
-  void SendPages();
-  bool IsDamaged(const std::vector<DamagedPages>& damage);
   void Take(const PostcopyAnswer& answer);
+  void ReadDemands(const FileDescriptor& pages);
+  bool ReadWhole(const FileDescriptor& pages, ReadPages& read);
+  void Fill(const FileDescriptor& pages);
+  void FillFrom(const FileDescriptor& pages);
+  void SendPages();
+  bool IsRight(const ChunkReader::Finished& finished);
+  void Note(const Error& obstacle);
 
   const Image& image_;
   const ServeOptions options_;
@@ -76,8 +80,8 @@ class PageServer {
   const Interrupt& stop_;
   ServingDesk desk_;
   std::atomic<bool> done_ = false;
-  mutable std::mutex damage_mutex_;
-  std::optional<DamagedPages> damage_;
+  mutable std::mutex obstacle_mutex_;
+  std::optional<Error> obstacle_;
 };
 
 }  // namespace vmsave

@@ -24,7 +24,8 @@ std::deque<WorkChunk> InHostPages(const std::deque<WorkChunk>& chunks, const std
       continue;
     }
     for (std::uint64_t first = chunk.first_page / step * step; first < chunk.end_page; first += step) {
-      whole.push_back({chunk.block, first, first + step});
+      const WorkChunk page{chunk.block, first, first + step};
+      if (whole.empty() || whole.back() != page) whole.push_back(page);
     }
   }
   return whole;
@@ -114,8 +115,7 @@ std::optional<WorkChunk> ServingDesk::TakeDemand() {
 std::optional<ReadPages> ServingDesk::TakeFill(bool wait) {
   std::unique_lock lock(mutex_);
   while (!closed_ && pages_left_ > 0) {
-    const bool nobody_waits = demands_.empty() && being_read_ == 0;
-    if (!nobody_waits) fill_may_begin_.wait_for(lock, kGiveWayFor);
+    fill_may_begin_.wait_for(lock, kGiveWayFor, [&] { return closed_ || (demands_.empty() && being_read_ == 0); });
     const Clock::time_point now = Clock::now();
     if (!free_buffers_.empty() && now >= next_fill_) {
       const std::optional<WorkChunk> chunk = NextUnsent();
@@ -314,9 +314,9 @@ void ServingDesk::LetEnd() {
   something_to_send_.notify_all();
 }
 
-bool ServingDesk::AllSent() const {
+bool ServingDesk::IsComplete() const {
   const std::lock_guard lock(mutex_);
-  return pages_left_ == 0;
+  return may_end_ && pages_left_ == 0;
 }
 
 void ServingDesk::Close() {

@@ -83,7 +83,8 @@ class ServingDesk {
   // Until then zero pages are sent that are asked for, also once all present ones have been.
   void LetEnd();
 
-  bool AllSent() const;
+  // All present pages have been sent, and it may end.
+  bool IsComplete() const;
   ServingFigures figures() const;
 
   // The chunks that were demanded, in order, as far as they are noted; and whether no more will be.

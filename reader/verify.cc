@@ -18,7 +18,7 @@ namespace vmsave {
 namespace {
 
 constexpr std::uint64_t kMaxVmDescriptionBytes = 16 << 20;
-constexpr std::size_t kChunksInFlight = 2;
+constexpr std::size_t kChunksInFlight = 4;
 
 [[noreturn]] void ThrowDamaged(const Image& image, std::string_view what) {
   throw Error(ErrorKind::kDamaged, fmt::format("{} is damaged", image.path()), what, "restore from another copy");

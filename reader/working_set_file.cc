@@ -1,6 +1,7 @@
 #include "reader/working_set_file.h"
 
 #include <fcntl.h>
+#include <fmt/format.h>
 
 #include <algorithm>
 #include <filesystem>
@@ -19,12 +20,16 @@ void CheckFits(const Image& image, const WorkingSet& set, const std::string& pat
   const auto refuse = [&](std::string_view why) { throw Error(ErrorKind::kDamaged, path, why); };
   if (set.image != ImageIdentity(image)) refuse("it is of another save");
   const std::vector<StreamBlock>& blocks = image.contents().blocks;
+  std::uint64_t all = 0;
+  for (const StreamBlock& block : blocks) all += ChunkCount(block.length);
   for (const ChunkRun& run : set.runs) {
     if (run.block >= blocks.size()) refuse("it names a RAM block that the image has not");
     const std::uint64_t chunks = ChunkCount(blocks[run.block].length);
     if (run.count == 0 || run.first >= chunks || run.count > chunks - run.first) {
       refuse("it names pages that the image has not");
     }
+    if (run.count > all) refuse("it names more pages than the image has");
+    all -= run.count;
   }
 }
 
@@ -34,6 +39,14 @@ void Append(std::vector<ChunkRun>& runs, std::uint32_t block, std::uint64_t chun
   } else if (runs.size() < kMaxChunkRuns) {
     runs.push_back({block, 1, chunk});
   }
+}
+
+// One that is damaged, or of another save, is one all the same.
+bool HoldsWorkingSet(const std::string& path) {
+  const FileDescriptor file = OpenFile(path, O_RDONLY | O_NONBLOCK);
+  std::vector<std::byte> head(std::min(FileLength(file), kWorkingSetHeadLength).value());
+  ReadAt(file, head, FileOffset{0});
+  return IsWorkingSetHead(head);
 }
 
 }  // namespace
@@ -93,7 +106,12 @@ WorkingSet Extended(const Image& image, const std::optional<WorkingSet>& known,
 }
 
 void WriteWorkingSet(const Image& image, const WorkingSet& set) {
-  NewFile file(WorkingSetPath(image), Replace::kYes, CacheUse::kPageCache);
+  const std::string path = WorkingSetPath(image);
+  if (std::filesystem::exists(path) && !HoldsWorkingSet(path)) {
+    throw Error(ErrorKind::kFailed, fmt::format("cannot write the working set to {}", path), "that is something else",
+                "move it, or use --no-record");
+  }
+  NewFile file(path, Replace::kYes, CacheUse::kPageCache);
   WriteAt(file.buffered(), EncodeWorkingSet(set), FileOffset{0});
   file.Publish();
 }

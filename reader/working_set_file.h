@@ -27,7 +27,8 @@ std::deque<WorkChunk> ChunksOf(const Image& image, const WorkingSet& set);
 // `known` and, behind it, what was `demanded` besides.
 WorkingSet Extended(const Image& image, const std::optional<WorkingSet>& known, const std::vector<WorkChunk>& demanded);
 
-// Replaces the file. Throws Error{kFailed} where it cannot be written.
+// Replaces the file. Throws Error{kFailed} where it cannot be written, and where what is there is no working set, or of
+// a version that is not known.
 void WriteWorkingSet(const Image& image, const WorkingSet& set);
 
 }  // namespace vmsave

@@ -235,6 +235,11 @@ TEST(ReturnPathTest, RefusesBitmapsOfAnotherForm) {
   ExpectRefused(Join({BitmapOf("pc.ram", "0000000000000010"), Bytes(24)}), "does not end as it should");
   ExpectRefused(Join({BitmapOf("pc.ram", "0000000000000010"), Bytes(16, std::byte{255}), Hex("0123456789abcdef")}),
                 "that is none");
+  const Bytes whole = Join({BitmapOf("huge", "0000000000000080"), Bytes(128, std::byte{255}), Hex("0123456789abcdef")});
+  ExpectRefused(Join({BitmapOf("huge", "0000000000000080"), Bytes(1, std::byte{254}), Bytes(127, std::byte{255}),
+                      Hex("0123456789abcdef")}),
+                "has a part of a page of 2097152 bytes");
+  ExpectRefused(Join({whole, whole}), "a second bitmap of RAM block huge");
 }
 
 TEST(ReturnPathTest, RefusesToGoOnWhereQemuDoesNot) {

@@ -1,6 +1,7 @@
 #include "io/channels.h"
 
 #include <gtest/gtest.h>
+#include <pthread.h>
 #include <sys/eventfd.h>
 
 #include <atomic>
@@ -55,6 +56,57 @@ TEST(ChannelsTest, FailureOfOneEndsTheOthersAndIsThrownAgain) {
   } catch (const Error& error) {
     EXPECT_EQ(error.kind(), ErrorKind::kDamaged);
   }
+}
+
+TEST(ChannelsTest, WhoWaitsElsewhereIsWokenByTheFirstFailure) {
+  std::atomic<bool> woken = false;
+  std::atomic<int> calls = 0;
+  const auto body = [&](const ChannelContext& context) {
+    if (context.channel() % 2 == 0) throw std::logic_error("odd");
+    woken.wait(false);
+  };
+  const auto wake = [&] {
+    ++calls;
+    woken = true;
+    woken.notify_all();
+  };
+  EXPECT_THROW(RunChannels(4, Interrupt(), body, wake), std::logic_error);
+  EXPECT_EQ(calls, 1);
+}
+
+// Threads with a stack that no address space has room for.
+class HugeStacks {
+ public:
+  HugeStacks() {
+    ::pthread_getattr_default_np(&before_);
+    pthread_attr_t huge;
+    ::pthread_attr_init(&huge);
+    ::pthread_attr_setstacksize(&huge, std::size_t{1} << 47);
+    ::pthread_setattr_default_np(&huge);
+    ::pthread_attr_destroy(&huge);
+  }
+  ~HugeStacks() {
+    ::pthread_setattr_default_np(&before_);
+    ::pthread_attr_destroy(&before_);
+  }
+  HugeStacks(const HugeStacks&) = delete;
+  HugeStacks& operator=(const HugeStacks&) = delete;
+
+ private:
+  pthread_attr_t before_{};
+};
+
+TEST(ChannelsTest, ThreadThatCannotBeStartedIsAFailure) {
+  const HugeStacks stacks;
+  int calls = 0;
+  try {
+    RunChannels(
+        2, Interrupt(), [](const ChannelContext&) {}, [&] { ++calls; });
+    FAIL() << "nothing was thrown";
+  } catch (const Error& error) {
+    EXPECT_NE(std::string_view(error.what()).find("cannot start a channel's thread"), std::string_view::npos);
+  }
+  EXPECT_EQ(calls, 1);
 }
 
 TEST(ChannelsTest, ExceptionsOfOtherTypesAreCarriedToo) {

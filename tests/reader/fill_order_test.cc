@@ -31,6 +31,13 @@ TEST(FillOrderTest, WhatWasAskedForLastComesFirst) {
   EXPECT_EQ(Rest(order), (std::vector<Place>{{1, 256, 257}, {0, 256, 512}, {0, 0, 256}, {1, 0, 256}}));
 }
 
+TEST(FillOrderTest, WhatIsAskedForManyTimesLeavesItsPlaceToOthers) {
+  FillOrder order(Plan());
+  order.Prefer(0, 300);
+  for (int i = 0; i < 1000; ++i) order.Prefer(1, 0);
+  EXPECT_EQ(Rest(order), (std::vector<Place>{{1, 0, 256}, {0, 256, 512}, {0, 0, 256}, {1, 256, 257}}));
+}
+
 TEST(FillOrderTest, WhatHasComeIsNotPreferredAgain) {
   FillOrder order(Plan());
   order.Next();

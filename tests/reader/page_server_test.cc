@@ -126,7 +126,7 @@ class PageServerTest : public testing::Test {
   void SetUp() override { WriteCopy(path_, guest_, Copy::kVersion3); }
 
   void Start(const FillOptions& fill = {}, ServeStart start = {}, ByteCount host_page = kPageSize) {
-    image_.emplace(path_);
+    if (!image_) image_.emplace(path_);
     for (const StreamBlock& block : image_->contents().blocks) blocks_.push_back({block.name, block.length, host_page});
     decoder_.emplace(blocks_);
     server_.emplace(*image_, blocks_, ServeOptions{{.channels = 2}, PageChecks::kOn, fill}, std::move(start), qemu_,
@@ -301,14 +301,36 @@ TEST_F(PageServerTest, DamagedChunkIsNeverSentAndTheRestIs) {
                           Image(path_).contents().blocks[0].mapped_ram->pages_offset + ByteCount{page * kPageBytes}, 1);
   Start(kNoFill);
   qemu_.Ask(blocks_[0].name, page);
-  while (!server_->damage()) std::this_thread::yield();
-  EXPECT_NE(Describe(*image_, *server_->damage()).find("RAM block " + blocks_[0].name), std::string::npos);
+  while (!server_->obstacle()) std::this_thread::yield();
+  EXPECT_EQ(server_->obstacle()->kind(), ErrorKind::kDamaged);
+  EXPECT_NE(std::string(server_->obstacle()->what()).find("RAM block " + blocks_[0].name), std::string::npos);
   const std::uint64_t zero = FirstPage(0, false);
   qemu_.Ask(blocks_[0].name, zero);
   qemu_.AwaitPage(blocks_[0].name, zero);
   qemu_.HangUp();
   End();
   EXPECT_FALSE(qemu_.pages.contains({blocks_[0].name, page}));
+}
+
+TEST_F(PageServerTest, WhatCannotBeReadIsToldAndTheRestIsServedOn) {
+  image_.emplace(path_);
+  Truncate(path_, image_->contents().blocks[0].mapped_ram->pages_offset.value() + 1);
+  Start();
+  while (!server_->obstacle()) std::this_thread::yield();
+  qemu_.Ask(blocks_[0].name, FirstPage(0, true));
+  const std::uint64_t zero = FirstPage(0, false);
+  qemu_.Ask(blocks_[0].name, zero);
+  qemu_.AwaitPage(blocks_[0].name, zero);
+  qemu_.HangUp();
+  End();
+}
+
+TEST_F(PageServerTest, EndsNothingThatWasStoppedBeforeQemuHadItsDevices) {
+  Start({}, {.has_devices = false});
+  while (server_->figures().left.value() != 0) std::this_thread::yield();
+  qemu_.HangUp();
+  EXPECT_NE(End().find("QEMU has closed the connection"), std::string::npos);
+  EXPECT_FALSE(qemu_.ended);
 }
 
 TEST_F(PageServerTest, RefusesRequestsForWhatIsNotThere) {

@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 
 #include <array>
+#include <fstream>
+#include <sstream>
 
 #include "reader/image_identity.h"
 #include "tests/reader/image_copies.h"
@@ -60,6 +62,33 @@ TEST_F(WorkingSetFileTest, WhatTheImageHasNotIsRefused) {
                              ChunkRun{0, 2, chunks - 1}, ChunkRun{0, 1, ~std::uint64_t{0}}}) {
     WriteWorkingSet(image, {ImageIdentity(image), {run}});
     ExpectDamaged([&] { ReadWorkingSet(image); }, "that the image has not");
+  }
+}
+
+TEST_F(WorkingSetFileTest, NamingTheSamePagesAgainAndAgainIsRefused) {
+  const Image image(path_);
+  const std::uint64_t chunks = ChunkCount(image.contents().blocks[0].length);
+  WriteWorkingSet(image,
+                  {ImageIdentity(image), std::vector<ChunkRun>(1000, {0, static_cast<std::uint32_t>(chunks), 0})});
+  ExpectDamaged([&] { ReadWorkingSet(image); }, "more pages than the image has");
+}
+
+TEST_F(WorkingSetFileTest, ReplacesNothingButWorkingSets) {
+  const Image image(path_);
+  const std::string path = WorkingSetPath(image);
+  WriteWorkingSet(image, {ImageIdentity(image), {{0, 1, 0}}});
+  Overwrite(path, FileOffset{30}, Hex("ff"));              // damaged
+  WriteWorkingSet(image, {ImageIdentity(image) + 1, {}});  // of another save
+  EXPECT_NO_THROW(WriteWorkingSet(image, {ImageIdentity(image), {}}));
+
+  Overwrite(path, FileOffset{8}, Hex("02"));  // of a version to come
+  EXPECT_THROW(WriteWorkingSet(image, {ImageIdentity(image), {}}), Error);
+  for (const std::string_view other : {"", "a note", "a note that is longer than the head of a working set"}) {
+    std::ofstream(path, std::ios::trunc) << other;
+    EXPECT_THROW(WriteWorkingSet(image, {ImageIdentity(image), {}}), Error);
+    std::ostringstream left;
+    left << std::ifstream(path).rdbuf();
+    EXPECT_EQ(left.str(), other);
   }
 }
 
