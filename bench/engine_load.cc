@@ -6,13 +6,13 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
-#include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <functional>
 #include <vector>
 
 #include "bench/random_memory.h"
+#include "format/bytes.h"
 #include "io/channels.h"
 #include "io/io_engine.h"
 #include "io/new_file.h"
@@ -59,14 +59,16 @@ void MoveBlocks(const Load& load, const Submit& submit) {
   });
 }
 
-// All requests take the same memory: where it lies makes no difference to the disk.
-void Write(const Load& load, const AlignedBuffer& source) {
-  const NewFile file(load.path, Replace::kYes, load.cache);
+// A request has memory of its own, which is a little different each time, as fio's is.
+void Write(const Load& load, const NewFile& file, std::vector<AlignedBuffer>& buffers) {
   if (::ftruncate(file.buffered().number(), static_cast<off_t>(load.size)) != 0) {
     throw Error::FromErrno("cannot extend " + load.path, errno);
   }
-  MoveBlocks(load, [&](IoEngine& engine, unsigned /*channel*/, FileOffset offset, RequestId slot) {
-    engine.SubmitWrite(file.pages(), source.bytes(), offset, slot);
+  MoveBlocks(load, [&](IoEngine& engine, unsigned channel, FileOffset offset, RequestId slot) {
+    const std::span<std::byte> bytes = buffers[channel * load.depth + slot].bytes();
+    for (std::size_t at = 0; at < bytes.size(); at += kPageBytes)
+      PutLittleEndian(bytes.subspan(at), offset.value() + at);
+    engine.SubmitWrite(file.pages(), bytes, offset, slot);
   });
   file.Sync();
 }
@@ -89,15 +91,11 @@ void Report(const std::function<void()>& work) {
 
 void Run(const Load& load, bool reads) {
   ChooseEngine(load.engine);
-  if (!reads) {
-    const AlignedBuffer source = RandomMemory(load.block);
-    return Report([&] { Write(load, source); });
-  }
   std::vector<AlignedBuffer> buffers;
-  for (unsigned i = 0; i < load.channels * load.depth; ++i) {
-    std::ranges::fill(buffers.emplace_back(load.block).bytes(), std::byte{0});  // touched, as those of others
-  }
-  Report([&] { Read(load, buffers); });
+  for (unsigned i = 0; i < load.channels * load.depth; ++i) buffers.push_back(RandomMemory(load.block));
+  if (reads) return Report([&] { Read(load, buffers); });
+  const NewFile file(load.path, Replace::kYes, load.cache);
+  Report([&] { Write(load, file, buffers); });
 }
 
 int Main(int argc, char** argv) {

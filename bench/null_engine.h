@@ -1,7 +1,7 @@
 // An engine that moves nothing and is done at once: what remains is the way from the guest's memory to it.
 #pragma once
 
-#include <vector>
+#include <deque>
 
 #include "io/io_engine.h"
 
@@ -9,7 +9,7 @@ namespace vmsave {
 
 class NullEngine final : public IoEngine {
  public:
-  explicit NullEngine(unsigned depth) : IoEngine(depth) { done_.reserve(depth); }
+  explicit NullEngine(unsigned depth) : IoEngine(depth) {}
 
   EngineKind kind() const override { return EngineKind::kSync; }
 
@@ -19,13 +19,13 @@ class NullEngine final : public IoEngine {
   }
 
   Completion WaitForOne() override {
-    const Completion last = done_.back();
-    done_.pop_back();
-    return last;
+    const Completion first = done_.front();  // in turn, so that all buffers are used as with a real one
+    done_.pop_front();
+    return first;
   }
 
  private:
-  std::vector<Completion> done_;
+  std::deque<Completion> done_;
 };
 
 }  // namespace vmsave

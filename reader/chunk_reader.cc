@@ -23,6 +23,11 @@ void RefuseDamage(const Image& image, const std::vector<DamagedPages>& damage) {
               "vmimage verify lists all damage; restore from another copy");
 }
 
+bool HasPages(const Image& image, const WorkChunk& chunk) {
+  const PageBitmap& present = image.contents().blocks[chunk.block].present;
+  return present.NextPresent(chunk.first_page, chunk.end_page).has_value();
+}
+
 ChunkReader::ChunkReader(const Image& image, const FileDescriptor& pages, EngineKind engine, unsigned depth,
                          PageChecks checks)
     : image_(image),

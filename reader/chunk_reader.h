@@ -24,6 +24,9 @@ struct DamagedPages {
 // "pages 16-31 of RAM block pc.ram (bytes 65536-131071 of the block, at 1114112-1179647 in IMAGE)"
 std::string Describe(const Image& image, const DamagedPages& damage);
 
+// Whether any of the chunk is to be read.
+bool HasPages(const Image& image, const WorkChunk& chunk);
+
 // One thread's. Keeps references to image and descriptor.
 class ChunkReader {
  public:

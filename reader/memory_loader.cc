@@ -48,10 +48,9 @@ void LoadFixedOffsets(const Image& image, const std::vector<LoadTarget>& targets
       if (!number) break;
       const WorkChunk chunk = plan.chunk(*number);
       const LoadTarget& target = targets[chunk.block];
-      const PageBitmap& present = image.contents().blocks[chunk.block].present;
-      ClearAbsentPages(chunk, present, target);
+      ClearAbsentPages(chunk, image.contents().blocks[chunk.block].present, target);
       // Done at once, so that of a sparse guest, too, as many reads are in flight as may be.
-      if (!present.NextPresent(chunk.first_page, chunk.end_page)) {
+      if (!HasPages(image, chunk)) {
         progress.Advance(chunk.length());
         continue;
       }

@@ -107,7 +107,7 @@ class ParallelVerify {
     }
 
     void Verify(const WorkChunk& chunk) {
-      if (!HasPages(chunk)) return progress_.Advance(chunk.length());
+      if (!HasPages(owner_.image_, chunk)) return progress_.Advance(chunk.length());
       if (in_flight_.size() == kChunksInFlight) FinishOne();
       in_flight_.push_back(chunk);
       Try([&] {
@@ -123,13 +123,6 @@ class ParallelVerify {
     }
 
    private:
-    bool HasPages(const WorkChunk& chunk) const {
-      return owner_.image_.contents()
-          .blocks[chunk.block]
-          .present.NextPresent(chunk.first_page, chunk.end_page)
-          .has_value();
-    }
-
     void FinishOne() {
       Try([this] {
         owner_.Note(reader_->Finish().damage, kWrongChecksum);

@@ -1,6 +1,8 @@
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <optional>
+#include <thread>
 
 #include "io/aligned_buffer.h"
 #include "io/sparse_file.h"
@@ -14,6 +16,7 @@ namespace vmsave {
 namespace {
 
 constexpr std::uint64_t kWriteBytes = 1 << 20;
+constexpr std::chrono::milliseconds kAwaitOthersFor{1};  // who look at the last chunks
 
 // One channel's buffers: a buffer is free again when its write has completed.
 class BlockWriter {
@@ -63,14 +66,16 @@ class Version2Writer {
       ChunkScanner scanner;
       BlockWriter writer(file_, options_.engine, ChannelDepth(options_.channels));
       while (context.GoOn()) {
+        const bool is_whole = stream_.known().whole;
         if (const auto piece = TakeKnownPiece()) {
           writer.Write(stream_, *piece);
-          continue;
+        } else if (const auto number = queue.Take()) {
+          progress.Advance(Settle(*number, scanner));
+        } else if (is_whole) {
+          break;
+        } else {
+          std::this_thread::sleep_for(kAwaitOthersFor);
         }
-        // Where others still look at the last chunks, they also write what becomes known by them.
-        const auto number = queue.Take();
-        if (!number) break;
-        progress.Advance(Settle(*number, scanner));
       }
       writer.Drain();
     });

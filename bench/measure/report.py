@@ -59,7 +59,7 @@ def _targets_row(measured: Measured, target: Target, figures: Mapping[str, str])
     verdict = measured.verdict(target)
     if target.theirs is None:
         unit = format_size if target.figure == "peak" else in_milliseconds
-        figure, limit = unit(verdict.figure.median), unit(verdict.limit)
+        figure, limit = f"at most {unit(verdict.figure.median)}", unit(verdict.limit)
     else:
         figure, limit = with_range(verdict.figure), in_digits(verdict.limit)
     return [target.name(), figures[target.figure], figure, f"<= {limit}", outcome(verdict)]
@@ -68,7 +68,7 @@ def _targets_row(measured: Measured, target: Target, figures: Mapping[str, str])
 def targets_table(measured: Measured, figures: Mapping[str, str] = _FIGURES) -> str:
     """`figures`: what those of the targets are called."""
     rows = [_targets_row(measured, target, figures) for target in measured.targets()]
-    return table(["ratio", "of", "median (least..most)", "target", ""], rows)
+    return table(["ratio", "of", "figure (least..most)", "target", ""], rows)
 
 
 def describe(measured: Measured, rounds: int) -> str:

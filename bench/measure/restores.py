@@ -233,6 +233,6 @@ RESTORES = [
     _row("e", "guest of 16 GiB, dense", "16 dense"),
     _row("f", "guest of 16 GiB, 10 % in use", "16 sparse"),
     _row("g", "guest of 4 GiB, dense, private RAM", "4 dense", shared=False),
-    _work("w", "guest of 4 GiB that uses 200 MiB of it, private RAM", "4 window", _second_restores,
+    _work("w", "guest of 4 GiB that uses some 210 MiB of it, private RAM", "4 window", _second_restores,
           [Target("looked", on(SECOND, qemu), on(FIRST, qemu), _WINDOW_OF_FIRST) for qemu in QEMUS]),
 ]

@@ -17,7 +17,8 @@ NO_CHECKSUMS = "vmsave --no-checksums"
 VMRESTORE = "vmrestore"
 VERIFY = "vmimage verify"
 MAPPED_RAM = "QEMU mapped-ram"
-LOOKED_AT = "QEMU mapped-ram, again"
+VMSAVE_AGAIN = "vmsave, all touched"
+LOOKED_AT = "QEMU mapped-ram, all touched"
 PLAIN = "QEMU plain stream"
 FIO = "fio"
 
@@ -50,6 +51,18 @@ def _saving_natively(bench: Bench, guest: Guest, way: native.Way) -> Contender:
         guest.make_savable()
         guest.forget_looks()
         return _once(bench.fresh("qemu.sav"), lambda image: native.save(guest, way, image))
+
+    return save
+
+
+def _saving_again(bench: Bench, guest: Guest, way: native.Way, *options: str) -> Contender:
+    """From the same start as QEMU's own save again."""
+    first = _saving_natively(bench, guest, way)
+
+    def save() -> Usage:
+        first()
+        guest.make_savable()
+        return _once(bench.fresh("vmsave.sav"), lambda image: bench.vmsave(guest, image, *options))
 
     return save
 
@@ -88,6 +101,7 @@ def _save_sparse(bench: Bench) -> Iterator[Contenders]:
     with bench.guest("sparse", bench.sizes.sparse, _NEW_MACHINE) as guest:
         yield {
             VMSAVE: _saving(bench, guest, *_VERSION_3),
+            VMSAVE_AGAIN: _saving_again(bench, guest, way, *_VERSION_3),
             MAPPED_RAM: _saving_natively(bench, guest, way),
             LOOKED_AT: _saving_natively_again(bench, guest, way),
         }
@@ -200,7 +214,7 @@ _DENSE_TARGETS = [
 
 _SPARSE_TARGETS = [
     *_against(VMSAVE, MAPPED_RAM, 0.25, 0.25),
-    *_against(VMSAVE, LOOKED_AT, 0.25, 0.25),
+    *_against(VMSAVE_AGAIN, LOOKED_AT, 0.25, 0.25),
 ]
 
 _OWN_MEMORY = 64 * MIB + 32 * MIB  # all channels together have 32 requests of 1 MiB in flight

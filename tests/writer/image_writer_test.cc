@@ -172,6 +172,28 @@ TEST(Version2WriterTest, WritesTheWorkedExampleOfTheFormat) {
   EXPECT_TRUE(file == Join({Hex(golden::kHeaderV2), golden::Data(), golden::LegacyStream()}));
 }
 
+constexpr std::uint64_t kLargePages = 32 * 256;  // 32 MiB: many chunks, and as many pieces of the file
+
+TEST(Version2WriterTest, WritesBeforeItHasLookedAtAllOfTheGuest) {
+  const ScratchDirectory directory;
+  const SmallGuest guest({{"pc.ram", kLargePages}});
+  NewFile file(directory.Path("vm.sav"), Replace::kYes, CacheUse::kPageCache);
+  Progress progress;
+  const FileSizeLimit no_growth(0);
+  EXPECT_THROW(WriteImage(file, guest.image(), 2, {1, EngineKind::kSync, true}, progress), Error);
+  EXPECT_LT(progress.done(), progress.total());
+}
+
+TEST(Version2WriterTest, ChannelsShareWhatBecomesKnown) {
+  const ScratchDirectory directory;
+  const SmallGuest guest({{"pc.ram", kLargePages}});
+  const Bytes alone = Reference(directory, guest.image(), 2);
+  for (int round = 0; round < 10; ++round) {
+    SaveImage(directory.Path("vm.sav"), guest.image(), 2, {8, EngineKind::kSync, true});
+    ASSERT_TRUE(ReadWholeFile(directory.Path("vm.sav")) == alone);
+  }
+}
+
 TEST(Version3WriterTest, WritesTheWorkedExampleOfTheFormat) {
   const ScratchDirectory directory;
   const GoldenGuest guest;

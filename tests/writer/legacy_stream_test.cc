@@ -55,6 +55,12 @@ Bytes WholeStreamPlainly(const Bytes& before, const SmallGuest& guest, const std
   return out.Take();
 }
 
+void SetBits(const WorkChunk& chunk, const std::vector<PageBitmap>& from, std::vector<PageBitmap>& to) {
+  for (std::uint64_t page = chunk.first_page; page < chunk.end_page; ++page) {
+    if (from[chunk.block].Test(page)) to[chunk.block].Set(page);
+  }
+}
+
 void SettleAll(LegacyStream& stream) {
   for (std::uint64_t chunk = 0; chunk < stream.plan().chunk_count(); ++chunk) stream.Settle(chunk);
 }
@@ -147,8 +153,9 @@ std::vector<SmallGuest::Shape> OneBlock(std::uint64_t pages) {
 
 TEST_P(LegacyStreamShapeTest, BecomesKnownFromItsBeginningOnWhateverTheOrder) {
   SmallGuest guest(GetParam());
-  const std::vector<PageBitmap> present = PresentPages(guest);
-  const Bytes whole = WholeStreamPlainly({}, guest, present);
+  const std::vector<PageBitmap> all_present = PresentPages(guest);
+  const Bytes whole = WholeStreamPlainly({}, guest, all_present);
+  std::vector<PageBitmap> present = EmptyBitmaps(guest.image().blocks);
   LegacyStream stream({}, guest.image(), present);
   std::vector<std::uint64_t> order(stream.plan().chunk_count());
   std::iota(order.begin(), order.end(), std::uint64_t{0});
@@ -159,6 +166,7 @@ TEST_P(LegacyStreamShapeTest, BecomesKnownFromItsBeginningOnWhateverTheOrder) {
         std::find(settled.begin(), settled.end(), false) - settled.begin() == static_cast<std::ptrdiff_t>(chunk);
     const LegacyStream::Known before = stream.known();
     EXPECT_FALSE(before.whole);
+    SetBits(stream.plan().chunk(chunk), all_present, present);
     stream.Settle(chunk);
     settled[chunk] = true;
     EXPECT_EQ(stream.known().end > before.end, is_next);
@@ -181,6 +189,16 @@ INSTANTIATE_TEST_SUITE_P(Shapes, LegacyStreamShapeTest,
                            return shown.param.size() > 1 ? std::string("SeveralBlocks")
                                                          : "Pages" + std::to_string(shown.param[0].pages);
                          });
+
+TEST(LegacyStreamTest, WithoutBlocksIsKnownAtOnce) {
+  const SmallGuest guest(std::vector<SmallGuest::Shape>{});
+  const std::vector<PageBitmap> none;
+  const LegacyStream stream({}, guest.image(), none);
+  ASSERT_TRUE(stream.known().whole);
+  Bytes made(stream.known().end.value());
+  stream.Make(FileOffset{0}, made);
+  EXPECT_EQ(made, WholeStreamPlainly({}, guest, none));
+}
 
 TEST(LegacyStreamTest, HasTheSwitchoverCommandWhereTheMachineSendsIt) {
   SmallGuest guest({{"pc.ram", 2}});
