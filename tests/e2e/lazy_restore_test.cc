@@ -203,15 +203,28 @@ TEST_P(LazyRestoreTest, QemuThatQuitsMeanwhileIsNoFailure) {
   EXPECT_NE(outcome.err.find("the guest ended after"), std::string::npos) << outcome.err;
 }
 
+TEST_P(LazyRestoreTest, SignalEndsQemuThatItHasStarted) {
+  ASSERT_NO_FATAL_FAILURE(SaveGuest());
+  const auto restore = BeginAndAwaitStart({"--fill-rate", kSlowly});
+  restore->Signal(SIGTERM);
+  const Outcome outcome = restore->Wait();
+  EXPECT_NE(outcome.err.find("the guest ended after"), std::string::npos) << outcome.err;
+  WaitUntil("QEMU's end", [this] { return restored_->Processes().empty(); });
+}
+
 TEST_P(LazyRestoreTest, DamagedPageIsNeverSeenByTheGuestWhichGoesOnFromASoundCopy) {
-  for (const char* fill : {"on", "off"}) {
-    SCOPED_TRACE(fill);
+  struct Case {
+    const char* fill;
+    bool first_page;  // found before the guest runs
+  };
+  for (const auto& [fill, first_page] : {Case{"on", true}, Case{"on", false}, Case{"off", false}}) {
+    SCOPED_TRACE(fmt::format("fill {}, first page {}", fill, first_page));
     ASSERT_NO_FATAL_FAILURE(SaveGuest());
     const std::string copy = ImagePath("copy.sav");
     std::filesystem::copy_file(ImagePath(), copy);
     const Image image(ImagePath());
     const PageBitmap& present = image.contents().blocks.front().present;
-    FlipByteOfPage(present.NextPresent(present.pages() / 2, present.pages())->first);
+    FlipByteOfPage(present.NextPresent(first_page ? 0 : present.pages() / 2, present.pages())->first);
 
     const Outcome outcome = Begin({"--fill", fill})->Wait();
 
