@@ -56,16 +56,25 @@ LegacyStream::LegacyStream(std::vector<std::byte> before_stream, const GuestImag
   starts_.front() = prefix_.size();
 }
 
-std::uint64_t LegacyStream::LengthOf(const WorkChunk& chunk) const {
+ByteCount LegacyStream::longest() const {
+  std::uint64_t length = prefix_.size() + suffix_.size();
+  for (std::uint64_t number = 0; number < plan_.chunk_count(); ++number) {
+    const WorkChunk chunk = plan_.chunk(number);
+    length += LengthOf(chunk, chunk.pages());
+  }
+  return ByteCount{length};
+}
+
+std::uint64_t LegacyStream::LengthOf(const WorkChunk& chunk, std::uint64_t present) const {
   const std::size_t name_length = guest_.blocks[chunk.block].name.size();
-  const std::uint64_t present = present_[chunk.block].CountSet(chunk.first_page, chunk.end_page);
   return present * PageRecordLength(name_length, true, true) +
          (chunk.pages() - present) * PageRecordLength(name_length, false, true) +
          (chunk.first_page == 0 ? 1 + name_length : 0);
 }
 
 void LegacyStream::Settle(std::uint64_t chunk) {
-  const std::uint64_t length = LengthOf(plan_.chunk(chunk));
+  const WorkChunk pages = plan_.chunk(chunk);
+  const std::uint64_t length = LengthOf(pages, present_[pages.block].CountSet(pages.first_page, pages.end_page));
   const std::lock_guard lock(settling_);
   lengths_[chunk] = length;
   std::uint64_t known = known_.load(std::memory_order_relaxed);

@@ -23,6 +23,9 @@ class LegacyStream {
   // The chunks in which it becomes known.
   const WorkPlan& plan() const { return plan_; }
 
+  // No less than the file will have: as if no page were zero.
+  ByteCount longest() const;
+
   // The bits of this chunk's pages are set, and will stay so. To be called once for each, in any order.
   void Settle(std::uint64_t chunk);
 
@@ -38,7 +41,7 @@ class LegacyStream {
 
  private:
   class Clip;
-  std::uint64_t LengthOf(const WorkChunk& chunk) const;
+  std::uint64_t LengthOf(const WorkChunk& chunk, std::uint64_t present) const;
   void MakeChunk(std::uint64_t number, Clip& clip) const;
 
   const GuestImage& guest_;

@@ -1,5 +1,9 @@
+#include <fmt/format.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <atomic>
+#include <cerrno>
 #include <chrono>
 #include <optional>
 #include <thread>
@@ -61,6 +65,7 @@ class Version2Writer {
   // Returns the file's length.
   ByteCount Write(Progress& progress, const Interrupt& interrupt) {
     progress.Begin("saving", guest_.ram_length());
+    const bool is_extended = Resize(stream_.longest());
     WorkQueue queue(stream_.plan().chunk_count());
     RunChannels(options_.channels, interrupt, [&](const ChannelContext& context) {
       ChunkScanner scanner;
@@ -80,12 +85,20 @@ class Version2Writer {
       writer.Drain();
     });
     WriteTail();
-    return ByteCount{stream_.known().end.value()};
+    const ByteCount length{stream_.known().end.value()};
+    if (is_extended && !Resize(length)) throw Error::FromErrno(fmt::format("cannot shorten {}", file_.path()), errno);
+    return length;
   }
 
   const std::vector<PageBitmap>& present() const { return present_; }
 
  private:
+  // Beforehand, since direct writes behind the end of a file wait for one another (ext4, XFS). Where there may be no
+  // file of that length, it grows as it is written.
+  bool Resize(ByteCount length) const {
+    return ::ftruncate(file_.buffered().number(), static_cast<off_t>(length.value())) == 0;
+  }
+
   ByteCount Settle(std::uint64_t number, ChunkScanner& scanner) {
     const WorkChunk chunk = stream_.plan().chunk(number);
     scanner.Scan(guest_.blocks[chunk.block], chunk, present_[chunk.block]);

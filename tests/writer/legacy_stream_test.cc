@@ -113,6 +113,7 @@ TEST_P(LegacyStreamShapeTest, IsAsLongAsItsRecords) {
   const Streams streams(GetParam());
   EXPECT_EQ(streams.stream.known().end, FileOffset{streams.whole.size()});
   EXPECT_TRUE(streams.stream.known().whole);
+  EXPECT_GE(streams.stream.longest(), ByteCount{streams.whole.size()});
 }
 
 TEST_P(LegacyStreamShapeTest, MakesTheWholeAtOnce) {
