@@ -18,15 +18,15 @@ void FillOrder::Prefer(std::size_t block, std::uint64_t page) {
 }
 
 std::optional<WorkChunk> FillOrder::Next() {
-  while (!preferred_.empty()) {
-    const std::uint64_t number = preferred_.front();
-    preferred_.pop_front();
-    if (const auto chunk = Take(number)) return chunk;
-  }
   if (!early_.empty()) {
     const WorkChunk chunk = early_.front();
     early_.pop_front();
     return chunk;
+  }
+  while (!preferred_.empty()) {
+    const std::uint64_t number = preferred_.front();
+    preferred_.pop_front();
+    if (const auto chunk = Take(number)) return chunk;
   }
   while (next_ < plan_.chunk_count()) {
     if (const auto chunk = Take(next_++)) return chunk;

@@ -1,5 +1,5 @@
-// In which order the pages are read that nobody has asked for yet: near what was asked for, then a list that somebody
-// knew to be worth while, then all the rest as it lies in the file.
+// In which order the pages are read that nobody has asked for yet: a list that somebody knew to be worth while, then
+// near what was asked for, then all the rest as it lies in the file.
 #pragma once
 
 #include <cstdint>
@@ -19,6 +19,9 @@ class FillOrder {
 
   // The pages around this one come next, unless they have come.
   void Prefer(std::size_t block, std::uint64_t page);
+
+  // Whether the next one is of that list.
+  bool IsEarly() const { return !early_.empty(); }
 
   // Each page comes once at least, those of `early` twice. Nothing after the last.
   std::optional<WorkChunk> Next();

@@ -3,6 +3,7 @@
 #include <array>
 
 #include "io/aligned_buffer.h"
+#include "io/io_priority.h"
 
 namespace vmsave {
 namespace {
@@ -56,6 +57,13 @@ class SectionSender {
   std::vector<RecordHead> heads_;
   std::vector<iovec> pieces_;
 };
+
+// A scheduler that goes over the disk in its order (mq-deadline) would let a demanded page wait for half a second while
+// the filling goes on ahead of it. Who may not put demands first puts last what nobody waits for.
+void StandBackFromDemands() {
+  const bool demands_are_first = SetIoPriority(IoPriority::kFirst);
+  SetIoPriority(demands_are_first ? IoPriority::kNormal : IoPriority::kLast);
+}
 
 std::size_t FillBuffers(const ServeOptions& options) {
   return options.fill.on ? kBuffersPerChannel * options.read.channels : 0;
@@ -131,6 +139,7 @@ void PageServer::Take(const PostcopyAnswer& answer) {
 }
 
 void PageServer::ReadDemands(const FileDescriptor& pages) {
+  SetIoPriority(IoPriority::kFirst);
   while (const std::optional<WorkChunk> chunk = desk_.TakeDemand()) {
     ReadPages read{*chunk, AlignedBuffer(chunk->length().value())};
     if (ReadWhole(pages, read)) {
@@ -154,6 +163,7 @@ bool PageServer::ReadWhole(const FileDescriptor& pages, ReadPages& read) {
 
 // A reader that has failed is of no more use; the guest is served on what it asks for.
 void PageServer::Fill(const FileDescriptor& pages) {
+  StandBackFromDemands();
   try {
     FillFrom(pages);
   } catch (const Error& error) {

@@ -5,6 +5,9 @@
 namespace vmsave {
 namespace {
 
+// What is read at once before anybody asks: as much as keeps a disk busy with several in flight, and no more, since who
+// asks waits for those.
+constexpr std::uint64_t kFillPages = 64;
 constexpr std::size_t kMostDemandedInMemory = 64;    // chunks that are read, and that QEMU does not take
 constexpr std::chrono::milliseconds kGiveWayFor{2};  // a guest that asks without end is not to stop the filling
 
@@ -83,8 +86,9 @@ void ServingDesk::Ask(const PageRequest& request) {
 }
 
 void ServingDesk::AskForHostPage(std::size_t block, std::uint64_t page) {
-  if (sent_[block].Test(page)) return;  // it is on its way
   const Wanted wanted{page, Clock::now()};
+  if (IsPresent(block, page)) NoteNeeded(ChunkAround(block, page), wanted.since);
+  if (sent_[block].Test(page)) return;  // it is on its way
   if (!IsPresent(block, page)) {
     for (std::uint64_t i = 0; i < blocks_[block].pages_per_host_page(); ++i) sent_[block].Set(page + i);
     zeros_.emplace_back(block, wanted);
@@ -96,9 +100,13 @@ void ServingDesk::AskForHostPage(std::size_t block, std::uint64_t page) {
   entry->second.push_back(wanted);
   order_.Prefer(block, page);
   if (!is_new) return;
-  if (wanted.since - start_ < fill_.noted) demanded_first_.push_back(chunk);
   demands_.push_back(chunk);
   demand_came_.notify_one();
+}
+
+void ServingDesk::NoteNeeded(const WorkChunk& chunk, Clock::time_point when) {
+  if (when - start_ >= fill_.noted || !noted_.emplace(chunk.block, chunk.first_page).second) return;
+  demanded_first_.push_back(chunk);
 }
 
 std::optional<WorkChunk> ServingDesk::TakeDemand() {
@@ -115,7 +123,7 @@ std::optional<WorkChunk> ServingDesk::TakeDemand() {
 std::optional<ReadPages> ServingDesk::TakeFill(bool wait) {
   std::unique_lock lock(mutex_);
   while (!closed_ && pages_left_ > 0) {
-    fill_may_begin_.wait_for(lock, kGiveWayFor, [&] { return closed_ || (demands_.empty() && being_read_ == 0); });
+    fill_may_begin_.wait_for(lock, kGiveWayFor, [&] { return closed_ || NobodyNeedsTheDisk(); });
     const Clock::time_point now = Clock::now();
     if (!free_buffers_.empty() && now >= next_fill_) {
       const std::optional<WorkChunk> chunk = NextUnsent();
@@ -133,6 +141,11 @@ std::optional<ReadPages> ServingDesk::TakeFill(bool wait) {
     }
   }
   return std::nullopt;
+}
+
+// What is known to be needed soon does not give way, or a guest that asks all the time would have it too late.
+bool ServingDesk::NobodyNeedsTheDisk() const {
+  return (demands_.empty() && being_read_ == 0) || order_.IsEarly();
 }
 
 void ServingDesk::KeepToRate(const WorkChunk& chunk) {
@@ -161,8 +174,9 @@ std::optional<WorkChunk> ServingDesk::FirstUnsentPart(const WorkChunk& chunk) {
   std::uint64_t first = chunk.first_page;
   while (first < chunk.end_page && is_sent(first)) first += step;
   if (first >= chunk.end_page) return std::nullopt;
+  const std::uint64_t most = first + std::max(kFillPages, step);
   std::uint64_t end = first + step;
-  while (end < chunk.end_page && !is_sent(end)) end += step;
+  while (end < std::min(chunk.end_page, most) && !is_sent(end)) end += step;
   if (end < chunk.end_page) rest_of_fill_ = WorkChunk{chunk.block, end, chunk.end_page};
   return WorkChunk{chunk.block, first, std::min(end, chunk.end_page)};
 }

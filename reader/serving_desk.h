@@ -8,6 +8,7 @@
 #include <map>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <utility>
 #include <vector>
 
@@ -87,7 +88,8 @@ class ServingDesk {
   bool IsComplete() const;
   ServingFigures figures() const;
 
-  // The chunks that were demanded, in order, as far as they are noted; and whether no more will be.
+  // The chunks that were asked for, in order, also those that were on their way by then, as far as they are noted; and
+  // whether no more will be.
   std::vector<WorkChunk> DemandedFirst() const;
   bool HasNotedAll() const;
 
@@ -112,6 +114,8 @@ class ServingDesk {
   std::uint64_t CountLeft(std::size_t block) const;
   std::optional<WorkChunk> NextUnsent();
   std::optional<WorkChunk> FirstUnsentPart(const WorkChunk& chunk);
+  void NoteNeeded(const WorkChunk& chunk, Clock::time_point when);
+  bool NobodyNeedsTheDisk() const;
   void KeepToRate(const WorkChunk& chunk);
   void NoteLastIsSent();
   void GiveBack(AlignedBuffer buffer);
@@ -150,6 +154,7 @@ class ServingDesk {
   Clock::time_point next_fill_;
   ServingFigures figures_;
   std::vector<WorkChunk> demanded_first_;
+  std::set<ChunkKey> noted_;  // those
 };
 
 }  // namespace vmsave

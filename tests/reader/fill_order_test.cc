@@ -45,14 +45,16 @@ TEST(FillOrderTest, WhatHasComeIsNotPreferredAgain) {
   EXPECT_EQ(order.Next()->first_page, 256U);
 }
 
-TEST(FillOrderTest, EarlyChunksComeBeforeTheRestAndAfterThePreferred) {
+TEST(FillOrderTest, EarlyChunksComeBeforeAllOthers) {
   FillOrder order(Plan(), {{1, 16, 32}, {0, 0, 16}});
   order.Prefer(1, 256);
+  EXPECT_TRUE(order.IsEarly());
   const std::vector<Place> places = Rest(order);
+  EXPECT_FALSE(order.IsEarly());
   ASSERT_EQ(places.size(), 6U);
-  EXPECT_EQ(places[0], (Place{1, 256, 257}));
-  EXPECT_EQ(places[1], (Place{1, 16, 32}));
-  EXPECT_EQ(places[2], (Place{0, 0, 16}));
+  EXPECT_EQ(places[0], (Place{1, 16, 32}));
+  EXPECT_EQ(places[1], (Place{0, 0, 16}));
+  EXPECT_EQ(places[2], (Place{1, 256, 257}));
 }
 
 }  // namespace

@@ -225,6 +225,18 @@ TEST_F(PageServerTest, WhatIsAskedForIsNoted) {
   EXPECT_NE(End(), "");
 }
 
+TEST_F(PageServerTest, WhatWasOnItsWayWhenItWasAskedForIsNotedToo) {
+  Start({}, {.has_devices = false});
+  while (server_->figures().left.value() != 0) std::this_thread::yield();
+  EXPECT_TRUE(server_->DemandedFirst().empty());
+  for (int again = 0; again < 3; ++again) qemu_.Ask(blocks_[0].name, FirstPage(0, true));
+  qemu_.Ask(blocks_[1].name, FirstPage(1, true));
+  while (server_->DemandedFirst().size() < 2) std::this_thread::yield();
+  EXPECT_EQ(server_->DemandedFirst()[1].block, 1U);
+  qemu_.HangUp();
+  End();
+}
+
 TEST_F(PageServerTest, WhatIsAskedForLaterIsNotNoted) {
   FillOptions fill = kNoFill;
   fill.noted = std::chrono::seconds(0);
