@@ -11,7 +11,8 @@ from measure.statistics import Spread
 _INK = "#24292f"
 _FAINT = "#d0d7de"
 _TARGET = "#cf222e"
-_COLOURS = ("#0969da", "#bf8700", "#1a7f37", "#8250df", "#cf222e", "#57606a", "#1b7c83", "#bc4c00")
+_COLOURS = ("#0969da", "#bf8700", "#1a7f37", "#8250df", "#cf222e", "#57606a", "#1b7c83", "#bc4c00", "#e85aad")
+_CHARACTER = 7.2  # pixels, about: gnuplot knows no font of the reader's
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,14 @@ def bars_script(path: Path, title: str, unit: str, bars: Sequence[Bar]) -> str:
     if limits:
         line = f'with vectors nohead linewidth 3 {_colour(_TARGET)} title "target: no more than this"'
         plots.append(f"$limits using 2:($1-0.45):(0):(0.9) {line}")
-    return f"""{_head(path, title, 860, 130 + 34 * count)}
+    margin = 20 + _CHARACTER * max(len(bar.label) for bar in bars)
+    width = int(margin + max(560, _CHARACTER * len(title) - margin))
+    height = 130 + 34 * count
+    return f"""{_head(path, "", width, height)}
+set label 1 {_text(title)} at screen 0.5, screen {1 - 20 / height} center textcolor rgb "{_INK}"
+set tmargin at screen {1 - 40 / height}
+set lmargin at screen {margin / width}
+set rmargin at screen {1 - 40 / width}
 $bars << EOD
 {data}
 EOD
@@ -81,8 +89,9 @@ plot {", ".join(plots)}
 """
 
 
-def curves_script(path: Path, title: str, axis: str, unit: str, curves: Sequence[Curve]) -> str:
-    """Over a logarithmic axis of powers of two, with ranges; figures from 0 on."""
+def curves_script(path: Path, title: str, axis: str, unit: str, curves: Sequence[Curve], powers: bool = False) -> str:
+    """Over a logarithmic axis of powers of two, with ranges; figures from 0 on, or with `powers` of ten."""
+    scale = "set logscale y 10" if powers else "set yrange [0:*]"
     blocks, plots = [], []
     for i, curve in enumerate(curves):
         points = "\n".join(f"{x} {figure.median} {figure.low} {figure.high}" for x, figure in curve.points)
@@ -98,7 +107,7 @@ set xlabel {_text(axis)} textcolor rgb "{_INK}"
 set ylabel {_text(unit)} textcolor rgb "{_INK}"
 set logscale x 2
 set xrange [{places[0] / 1.2}:{places[-1] * 1.2}]
-set yrange [0:*]
+{scale}
 set xtics ({ticks})
 set grid ytics linecolor rgb "{_FAINT}" linetype 1
 set key outside below

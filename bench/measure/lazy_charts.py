@@ -61,7 +61,7 @@ def _draw_growth(results: Sequence[Measured], directory: Path) -> None:
         for name in names
     ]
     title = "Seconds until a dense guest of growing size runs, cold cache"
-    draw(curves_script(directory / "lazy-running.svg", title, "RAM of the guest, GiB", "seconds", curves))
+    draw(curves_script(directory / "lazy-running.svg", title, "RAM of the guest, GiB", "seconds", curves, powers=True))
 
 
 def draw_restores(results: Sequence[Measured], directory: Path) -> None:
