@@ -87,14 +87,15 @@ void ServingDesk::Ask(const PageRequest& request) {
 
 void ServingDesk::AskForHostPage(std::size_t block, std::uint64_t page) {
   const Wanted wanted{page, Clock::now()};
-  if (IsPresent(block, page)) NoteNeeded(ChunkAround(block, page), wanted.since);
+  const bool is_present = IsPresent(block, page);
+  const WorkChunk chunk = ChunkAround(block, page);
+  if (is_present) NoteNeeded(chunk, wanted.since);
   if (sent_[block].Test(page)) return;  // it is on its way
-  if (!IsPresent(block, page)) {
+  if (!is_present) {
     for (std::uint64_t i = 0; i < blocks_[block].pages_per_host_page(); ++i) sent_[block].Set(page + i);
     zeros_.emplace_back(block, wanted);
     return something_to_send_.notify_one();
   }
-  const WorkChunk chunk = ChunkAround(block, page);
   const auto [entry, is_new] = wanted_.try_emplace({block, chunk.first_page});
   if (std::ranges::find(entry->second, page, &Wanted::host_page) != entry->second.end()) return;
   entry->second.push_back(wanted);
@@ -330,7 +331,7 @@ void ServingDesk::LetEnd() {
 
 bool ServingDesk::IsComplete() const {
   const std::lock_guard lock(mutex_);
-  return may_end_ && pages_left_ == 0;
+  return IsDone();
 }
 
 void ServingDesk::Close() {

@@ -98,7 +98,8 @@ class ServingDesk {
   bool closed() const;
 
  private:
-  bool IsAtEnd() const { return closed_ || (may_end_ && pages_left_ == 0); }
+  bool IsDone() const { return may_end_ && pages_left_ == 0; }
+  bool IsAtEnd() const { return closed_ || IsDone(); }
 
   struct Wanted {
     std::uint64_t host_page;

@@ -55,28 +55,16 @@ def _saving_natively(bench: Bench, guest: Guest, way: native.Way) -> Contender:
     return save
 
 
-def _saving_again(bench: Bench, guest: Guest, way: native.Way, *options: str) -> Contender:
-    """From the same start as QEMU's own save again."""
-    first = _saving_natively(bench, guest, way)
+def _behind_a_look(bench: Bench, guest: Guest, way: native.Way, save: Callable[[Path], Usage]) -> Contender:
+    """All of the guest's memory was allocated and mapped by a save of QEMU's that does not count."""
+    look = _saving_natively(bench, guest, way)
 
-    def save() -> Usage:
-        first()
+    def measured() -> Usage:
+        look()
         guest.make_savable()
-        return _once(bench.fresh("vmsave.sav"), lambda image: bench.vmsave(guest, image, *options))
+        return _once(bench.fresh("again.sav"), save)
 
-    return save
-
-
-def _saving_natively_again(bench: Bench, guest: Guest, way: native.Way) -> Contender:
-    """All of the guest's memory was allocated and mapped by a save that does not count."""
-    first = _saving_natively(bench, guest, way)
-
-    def save() -> Usage:
-        first()
-        guest.make_savable()
-        return _once(bench.fresh("qemu.sav"), lambda image: native.save(guest, way, image))
-
-    return save
+    return measured
 
 
 def _fio_writing(bench: Bench, size: int) -> Contender:
@@ -101,9 +89,9 @@ def _save_sparse(bench: Bench) -> Iterator[Contenders]:
     with bench.guest("sparse", bench.sizes.sparse, _NEW_MACHINE) as guest:
         yield {
             VMSAVE: _saving(bench, guest, *_VERSION_3),
-            VMSAVE_AGAIN: _saving_again(bench, guest, way, *_VERSION_3),
+            VMSAVE_AGAIN: _behind_a_look(bench, guest, way, lambda image: bench.vmsave(guest, image, *_VERSION_3)),
             MAPPED_RAM: _saving_natively(bench, guest, way),
-            LOOKED_AT: _saving_natively_again(bench, guest, way),
+            LOOKED_AT: _behind_a_look(bench, guest, way, lambda image: native.save(guest, way, image)),
         }
 
 
