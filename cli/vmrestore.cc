@@ -103,11 +103,12 @@ void CheckOptions(const CLI::App& app, const Options& options) {
   RefuseTogether(app, {"--qmp", "--detach"});
   RefuseTogether(app, {"--lazy", "--via"});
   RefuseTogether(app, {"--fill", "--fill-rate"});
-  for (const char* option : {"--fill", "--fill-rate", "--no-record"}) {
+  for (const char* option : {"--fill", "--fill-rate"}) {
     if (app.count(option) != 0 && options.lazy.empty() && !options.recover) {
-      throw UsageError(option, "it is for --lazy alone");
+      throw UsageError(option, "it is for --lazy and --recover alone");
     }
   }
+  if (options.no_record && options.lazy.empty()) throw UsageError("--no-record", "it is for --lazy alone");
   RefuseTogether(app, {"--recover", "--lazy"});
   RefuseTogether(app, {"--recover", "--via"});
   if (options.recover && !options.command.empty()) {
@@ -225,8 +226,7 @@ class Program {
     events.serving.on_needed_first = [&](const std::vector<WorkChunk>& needed) {
       if (!options_.no_record) RecordWorkingSet(known, needed);
     };
-    LazyOptions lazy{MakeServeOptions(options_, restore_.wish), restore_.run, {}};
-    if (known) lazy.early = ChunksOf(image_, *known);
+    const LazyOptions lazy = MakeLazyOptions(known);
     std::vector<SpareChannel> spares;
     const LazySummary summary = LeavingToGuard(lives, [&] {
       return vmsave::RestoreLazily({qmp, spares, image_, lazy, events, progress_, interrupt_});
@@ -239,6 +239,12 @@ class Program {
     guard_.NoteReleased();
     if (!summary.unfinished.empty()) PrintLine(stderr, fmt::format("vmrestore: warning: {}", summary.unfinished));
     return {AsText(summary, GuestName()), AsJson(summary, options_.image)};
+  }
+
+  LazyOptions MakeLazyOptions(const std::optional<WorkingSet>& known) const {
+    LazyOptions lazy{MakeServeOptions(options_, restore_.wish), restore_.run, {}};
+    if (known) lazy.expected = ChunksOf(image_, *known);
+    return lazy;
   }
 
   // It makes the restore faster, and no restore fails for want of it.
@@ -276,7 +282,7 @@ class Program {
   LazySummary RecoverLeft() {
     QmpClient qmp(*options_.qmp, interrupt_);
     bool lives = false;
-    const LazyOptions lazy{MakeServeOptions(options_, restore_.wish), restore_.run, {}};
+    const LazyOptions lazy = MakeLazyOptions(KnownWorkingSet());
     LazyEvents events = EventsOfRecovery(qmp);
     events.on_begin = [note = events.on_begin, &lives](const LazyBegin& begin) {
       note(begin);
@@ -290,7 +296,8 @@ class Program {
 
   LazySummary RecoverKept(KeptServing kept) {
     const ServingRecord& serving = *kept.record.serving;
-    const LazyOptions lazy{MakeServeOptions(options_, restore_.wish), restore_.run ? restore_.run : serving.run, {}};
+    LazyOptions lazy = MakeLazyOptions(KnownWorkingSet());
+    if (!lazy.run) lazy.run = serving.run;
     const LazySummary summary = LeavingToGuard(/*lives=*/true, [&] {
       QmpClient qmp = Reconnect(kept, interrupt_);
       const LazyEvents events = EventsOfRecovery(qmp);

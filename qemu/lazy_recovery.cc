@@ -110,6 +110,7 @@ class LazyRecovery {
 
   void Serve(const MigrationChannel& channel) {
     ServeStart start = AwaitAnswers(channel.socket());
+    start.expected = task_.options.expected;
     start.has_devices = false;  // or its main thread waits for them, for all that can be known
     Serving serving(qmp_, task_.image, blocks_, task_.options.serve, std::move(start), channel.socket(), decoder_);
     Start(serving);

@@ -41,7 +41,7 @@ class LazyRestore {
     task_.events.on_begun();
     ReturnPathDecoder decoder(blocks_);
     Serving serving(task_.qmp, task_.image, blocks_, task_.options.serve,
-                    {.early = task_.options.early, .has_devices = false}, channel.socket(), decoder);
+                    {.expected = task_.options.expected, .has_devices = false}, channel.socket(), decoder);
     Start(serving);
     summary_.outcome = serving.WaitForEnd(task_.progress, task_.interrupt, task_.events.serving);
     if (!summary_.outcome.guest_ended) summary_.unfinished = FinishLazily(task_.qmp);

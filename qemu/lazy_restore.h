@@ -16,8 +16,8 @@ namespace vmsave {
 
 struct LazyOptions {
   ServeOptions serve;
-  std::optional<bool> run;      // else as the image says
-  std::deque<WorkChunk> early;  // read before the rest, as the guest is expected to need it
+  std::optional<bool> run;         // else as the image says
+  std::deque<WorkChunk> expected;  // by the guest: read before the rest
 };
 
 // How it was begun.

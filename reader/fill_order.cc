@@ -4,8 +4,8 @@
 
 namespace vmsave {
 
-FillOrder::FillOrder(WorkPlan plan, std::deque<WorkChunk> early)
-    : plan_(std::move(plan)), early_(std::move(early)), taken_(plan_.chunk_count()) {}
+FillOrder::FillOrder(WorkPlan plan, std::deque<WorkChunk> expected)
+    : plan_(std::move(plan)), expected_(std::move(expected)), taken_(plan_.chunk_count()) {}
 
 // The last one that was asked for first: what is older may not matter any more.
 void FillOrder::Prefer(std::size_t block, std::uint64_t page) {
@@ -18,11 +18,13 @@ void FillOrder::Prefer(std::size_t block, std::uint64_t page) {
 }
 
 std::optional<WorkChunk> FillOrder::Next() {
-  if (!early_.empty()) {
-    const WorkChunk chunk = early_.front();
-    early_.pop_front();
+  last_was_expected_ = IsNextExpected();
+  if (last_was_expected_) {
+    const WorkChunk chunk = expected_.front();
+    expected_.pop_front();
     return chunk;
   }
+  if (rest_) return std::exchange(rest_, std::nullopt);
   while (!preferred_.empty()) {
     const std::uint64_t number = preferred_.front();
     preferred_.pop_front();
@@ -32,6 +34,11 @@ std::optional<WorkChunk> FillOrder::Next() {
     if (const auto chunk = Take(next_++)) return chunk;
   }
   return std::nullopt;
+}
+
+void FillOrder::PutBack(const WorkChunk& rest) {
+  if (last_was_expected_) return expected_.push_front(rest);
+  rest_ = rest;
 }
 
 std::optional<WorkChunk> FillOrder::Take(std::uint64_t number) {

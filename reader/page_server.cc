@@ -80,7 +80,7 @@ PageServer::PageServer(const Image& image, const std::vector<PostcopyBlock>& blo
       requests_(requests),
       decoder_(decoder),
       stop_(stop),
-      desk_(image, blocks, options.fill, FillBuffers(options), std::move(start.received), std::move(start.early)) {
+      desk_(image, blocks, options.fill, FillBuffers(options), std::move(start.received), std::move(start.expected)) {
   if (start.has_devices) desk_.LetEnd();
   for (const PageRequest& request : start.requests) desk_.Ask(request);
 }
@@ -164,15 +164,16 @@ bool PageServer::ReadWhole(const FileDescriptor& pages, ReadPages& read) {
 // A reader that has failed is of no more use; the guest is served on what it asks for.
 void PageServer::Fill(const FileDescriptor& pages) {
   StandBackFromDemands();
+  std::deque<ReadPages> started;
   try {
-    FillFrom(pages);
+    FillFrom(pages, started);
   } catch (const Error& error) {
     Note(error);
+    for (ReadPages& read : started) desk_.DropFilled(std::move(read));
   }
 }
 
-void PageServer::FillFrom(const FileDescriptor& pages) {
-  std::deque<ReadPages> started;
+void PageServer::FillFrom(const FileDescriptor& pages, std::deque<ReadPages>& started) {
   ChunkReader reader(image_, pages, options_.read.engine, ReaderDepth(options_.read.channels), options_.checks);
   while (true) {
     if (reader.active() < kChunksInFlight) {

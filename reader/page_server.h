@@ -24,7 +24,7 @@ struct ServeOptions {
 struct ServeStart {
   std::vector<PageBitmap> received{};  // of each block, or empty
   std::vector<PageRequest> requests{};
-  std::deque<WorkChunk> early{};  // to be read first before anybody asks
+  std::deque<WorkChunk> expected{};  // by the guest soon: to be read before the rest
   // Whether QEMU has its devices, so that the stream may end; else PageServer::LetEnd tells. QEMU takes no page behind
   // the end, but its devices wait for those that they touch while they are loaded, zero ones too.
   bool has_devices = true;
@@ -67,7 +67,7 @@ class PageServer {
   void ReadDemands(const FileDescriptor& pages);
   bool ReadWhole(const FileDescriptor& pages, ReadPages& read);
   void Fill(const FileDescriptor& pages);
-  void FillFrom(const FileDescriptor& pages);
+  void FillFrom(const FileDescriptor& pages, std::deque<ReadPages>& started);
   void SendPages();
   bool IsRight(const ChunkReader::Finished& finished);
   void Note(const Error& obstacle);

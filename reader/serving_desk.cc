@@ -8,8 +8,11 @@ namespace {
 // What is read at once before anybody asks: as much as keeps a disk busy with several in flight, and no more, since who
 // asks waits for those.
 constexpr std::uint64_t kFillPages = 64;
-constexpr std::size_t kMostDemandedInMemory = 64;    // chunks that are read, and that QEMU does not take
-constexpr std::chrono::milliseconds kGiveWayFor{2};  // a guest that asks without end is not to stop the filling
+constexpr std::size_t kMostDemandedInMemory = 64;  // chunks that are read, and that QEMU does not take
+
+// A guest that asks again within this time is taken to go on asking. The filling leaves it the disk then, but for one
+// read that begins once in that time: so it comes to an end also with a guest that asks without one.
+constexpr std::chrono::milliseconds kAsksAgainWithin{1};
 
 std::uint64_t LongestHostPage(const std::vector<PostcopyBlock>& blocks) {
   std::uint64_t pages = kWorkPages;
@@ -37,12 +40,13 @@ std::deque<WorkChunk> InHostPages(const std::deque<WorkChunk>& chunks, const std
 }  // namespace
 
 ServingDesk::ServingDesk(const Image& image, const std::vector<PostcopyBlock>& blocks, const FillOptions& fill,
-                         std::size_t fill_buffers, std::vector<PageBitmap> received, std::deque<WorkChunk> early)
+                         std::size_t fill_buffers, std::vector<PageBitmap> received, std::deque<WorkChunk> expected)
     : image_(image),
       blocks_(blocks),
       fill_(fill),
       sent_(std::move(received)),
-      order_(PlanWork(blocks, LongestHostPage(blocks)), InHostPages(early, blocks)) {
+      order_(PlanWork(blocks, LongestHostPage(blocks)), InHostPages(expected, blocks)),
+      next_demands_([this](std::size_t block, std::uint64_t page) { return NextLeft(block, page); }) {
   if (sent_.empty()) {
     for (const PostcopyBlock& block : blocks_) sent_.emplace_back(block.pages());
   }
@@ -101,8 +105,39 @@ void ServingDesk::AskForHostPage(std::size_t block, std::uint64_t page) {
   entry->second.push_back(wanted);
   order_.Prefer(block, page);
   if (!is_new) return;
+  last_asked_ = wanted.since;
   demands_.push_back(chunk);
   demand_came_.notify_one();
+  if (const auto ahead = next_demands_.After(chunk)) Expect(*ahead, wanted.since);
+}
+
+// Noted as if it were asked for: it is not going to be, as it comes before.
+void ServingDesk::Expect(const WorkChunk& ahead, Clock::time_point when) {
+  if (!fill_.on) return;
+  order_.Expect(ahead);
+  fill_may_begin_.notify_all();
+  std::optional<WorkChunk> chunk = NextLeft(ahead.block, ahead.first_page);
+  for (; chunk && chunk->first_page < ahead.end_page; chunk = NextLeft(chunk->block, chunk->end_page)) {
+    NoteNeeded(*chunk, when);
+  }
+}
+
+// Looks at few pages at once, as a run of present ones may be as long as the block.
+std::optional<WorkChunk> ServingDesk::NextLeft(std::size_t block, std::uint64_t page) const {
+  constexpr std::uint64_t kLookedAt = 4096;
+  const PageBitmap& present = image_.contents().blocks[block].present;
+  while (page < present.pages()) {
+    const std::uint64_t end = std::min(page + kLookedAt, present.pages());
+    const std::optional<PageRun> run = present.NextPresent(page, end);
+    if (!run) {
+      page = end;
+      continue;
+    }
+    const WorkChunk chunk = ChunkAround(block, run->first);
+    if (!IsSent(block, run->first, chunk.end_page)) return chunk;
+    page = chunk.end_page;
+  }
+  return std::nullopt;
 }
 
 void ServingDesk::NoteNeeded(const WorkChunk& chunk, Clock::time_point when) {
@@ -124,29 +159,35 @@ std::optional<WorkChunk> ServingDesk::TakeDemand() {
 std::optional<ReadPages> ServingDesk::TakeFill(bool wait) {
   std::unique_lock lock(mutex_);
   while (!closed_ && pages_left_ > 0) {
-    fill_may_begin_.wait_for(lock, kGiveWayFor, [&] { return closed_ || NobodyNeedsTheDisk(); });
     const Clock::time_point now = Clock::now();
-    if (!free_buffers_.empty() && now >= next_fill_) {
+    if (!free_buffers_.empty() && now >= next_fill_ && FillMayBegin(now)) {
       const std::optional<WorkChunk> chunk = NextUnsent();
       if (!chunk) return std::nullopt;
       KeepToRate(*chunk);
       ReadPages job{*chunk, std::move(free_buffers_.back())};
       free_buffers_.pop_back();
+      last_fill_ = now;
+      ++fill_being_read_;
+      fill_may_begin_.notify_one();
       return job;
     }
     if (!wait) return std::nullopt;
-    if (free_buffers_.empty()) {
-      fill_may_begin_.wait(lock, [&] { return closed_ || !free_buffers_.empty() || pages_left_ == 0; });
+    if (free_buffers_.empty() || one_looks_again_) {
+      fill_may_begin_.wait(lock);
     } else {
-      fill_may_begin_.wait_until(lock, next_fill_, [&] { return closed_ || pages_left_ == 0; });
+      one_looks_again_ = true;
+      fill_may_begin_.wait_until(lock, now < next_fill_ ? next_fill_ : now + kAsksAgainWithin);
+      one_looks_again_ = false;
     }
   }
   return std::nullopt;
 }
 
 // What is known to be needed soon does not give way, or a guest that asks all the time would have it too late.
-bool ServingDesk::NobodyNeedsTheDisk() const {
-  return (demands_.empty() && being_read_ == 0) || order_.IsEarly();
+bool ServingDesk::FillMayBegin(Clock::time_point now) const {
+  if (order_.IsNextExpected()) return true;
+  const bool is_asking = !demands_.empty() || being_read_ > 0 || now < last_asked_ + kAsksAgainWithin;
+  return !is_asking || (fill_being_read_ == 0 && now >= last_fill_ + kAsksAgainWithin);
 }
 
 void ServingDesk::KeepToRate(const WorkChunk& chunk) {
@@ -159,8 +200,7 @@ void ServingDesk::KeepToRate(const WorkChunk& chunk) {
 
 std::optional<WorkChunk> ServingDesk::NextUnsent() {
   while (true) {
-    std::optional<WorkChunk> chunk = std::exchange(rest_of_fill_, std::nullopt);
-    if (!chunk) chunk = order_.Next();
+    const std::optional<WorkChunk> chunk = order_.Next();
     if (!chunk) return std::nullopt;
     if (const auto part = FirstUnsentPart(*chunk)) return part;
   }
@@ -178,7 +218,7 @@ std::optional<WorkChunk> ServingDesk::FirstUnsentPart(const WorkChunk& chunk) {
   const std::uint64_t most = first + std::max(kFillPages, step);
   std::uint64_t end = first + step;
   while (end < std::min(chunk.end_page, most) && !is_sent(end)) end += step;
-  if (end < chunk.end_page) rest_of_fill_ = WorkChunk{chunk.block, end, chunk.end_page};
+  if (end < chunk.end_page) order_.PutBack({chunk.block, end, chunk.end_page});
   return WorkChunk{chunk.block, first, std::min(end, chunk.end_page)};
 }
 
@@ -197,11 +237,11 @@ void ServingDesk::PutDemanded(ReadPages read) {
   --being_read_;
   demanded_.push_back(std::move(read));
   something_to_send_.notify_one();
-  fill_may_begin_.notify_all();
 }
 
 void ServingDesk::PutFilled(ReadPages read) {
   const std::lock_guard lock(mutex_);
+  --fill_being_read_;
   filled_.push_back(std::move(read));
   something_to_send_.notify_one();
 }
@@ -209,17 +249,17 @@ void ServingDesk::PutFilled(ReadPages read) {
 void ServingDesk::DropDemanded() {
   const std::lock_guard lock(mutex_);
   --being_read_;
-  fill_may_begin_.notify_all();
 }
 
 void ServingDesk::DropFilled(ReadPages read) {
   const std::lock_guard lock(mutex_);
+  --fill_being_read_;
   GiveBack(std::move(read.buffer));
 }
 
 void ServingDesk::GiveBack(AlignedBuffer buffer) {
   free_buffers_.push_back(std::move(buffer));
-  fill_may_begin_.notify_all();
+  fill_may_begin_.notify_one();
 }
 
 std::optional<PagesToSend> ServingDesk::NextToSend() {

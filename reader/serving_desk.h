@@ -17,6 +17,7 @@
 #include "reader/fill_order.h"
 #include "reader/image.h"
 #include "reader/latency.h"
+#include "reader/next_demands.h"
 
 namespace vmsave {
 
@@ -57,7 +58,7 @@ class ServingDesk {
 
   // `blocks` are the image's, as QEMU has them; `received`, where it is not empty: what QEMU has of each already.
   ServingDesk(const Image& image, const std::vector<PostcopyBlock>& blocks, const FillOptions& fill,
-              std::size_t fill_buffers, std::vector<PageBitmap> received = {}, std::deque<WorkChunk> early = {});
+              std::size_t fill_buffers, std::vector<PageBitmap> received = {}, std::deque<WorkChunk> expected = {});
 
   // The guest waits for these.
   void Ask(const PageRequest& request);
@@ -65,8 +66,8 @@ class ServingDesk {
   // What to read next because the guest waits for it; waits for that. Nothing once the desk is closed.
   std::optional<WorkChunk> TakeDemand();
 
-  // What to read next, and where to, before anybody asks; gives way to demands, and keeps to the rate. Nothing where
-  // there is no more; without `wait`, also where it is not to begin now.
+  // What to read next, and where to, before anybody asks; gives way to a guest that asks, unless it is expected to ask
+  // for this, and keeps to the rate. Nothing where there is no more; without `wait`, also where it is not to begin now.
   std::optional<ReadPages> TakeFill(bool wait);
 
   // It was read, and is right.
@@ -113,10 +114,12 @@ class ServingDesk {
   bool IsPresent(std::size_t block, std::uint64_t host_page) const;
   bool IsSent(std::size_t block, std::uint64_t first, std::uint64_t end) const;
   std::uint64_t CountLeft(std::size_t block) const;
+  std::optional<WorkChunk> NextLeft(std::size_t block, std::uint64_t page) const;
   std::optional<WorkChunk> NextUnsent();
   std::optional<WorkChunk> FirstUnsentPart(const WorkChunk& chunk);
   void NoteNeeded(const WorkChunk& chunk, Clock::time_point when);
-  bool NobodyNeedsTheDisk() const;
+  void Expect(const WorkChunk& ahead, Clock::time_point when);
+  bool FillMayBegin(Clock::time_point now) const;
   void KeepToRate(const WorkChunk& chunk);
   void NoteLastIsSent();
   void GiveBack(AlignedBuffer buffer);
@@ -150,7 +153,11 @@ class ServingDesk {
   std::uint64_t fill_next_ = 0;                   // page of it
   std::vector<Clock::time_point> awaited_since_;  // what the sender was given last
   FillOrder order_;
-  std::optional<WorkChunk> rest_of_fill_;
+  NextDemands next_demands_;
+  Clock::time_point last_asked_;
+  Clock::time_point last_fill_;      // begun
+  std::size_t fill_being_read_ = 0;  // chunks
+  bool one_looks_again_ = false;     // of those who wait, whether filling may begin; others are told
   std::vector<AlignedBuffer> free_buffers_;
   Clock::time_point next_fill_;
   ServingFigures figures_;

@@ -320,8 +320,9 @@ TEST_F(LazyUsageTest, OptionsThatDoNotGoTogetherAreRefused) {
     return RunToEnd(command);
   };
   EXPECT_TRUE(Refused(run({"--lazy", "--via", "stream"}), 2, "--via"));
-  EXPECT_TRUE(Refused(run({"--fill", "off"}), 2, "for --lazy alone"));
-  EXPECT_TRUE(Refused(run({"--fill-rate", "1M"}), 2, "for --lazy alone"));
+  EXPECT_TRUE(Refused(run({"--fill", "off"}), 2, "for --lazy and --recover alone"));
+  EXPECT_TRUE(Refused(run({"--fill-rate", "1M"}), 2, "for --lazy and --recover alone"));
+  EXPECT_TRUE(Refused(run({"--recover", "--no-record"}), 2, "for --lazy alone"));
   EXPECT_TRUE(Refused(run({"--lazy", "--fill-rate", "1"}), 2, "--fill-rate"));
   EXPECT_TRUE(Refused(run({"--lazy", "--fill-rate", "1M", "--fill", "off"}), 2, "--fill"));
   EXPECT_TRUE(Refused(run({"--lazy=never"}), 2, "--lazy"));

@@ -45,16 +45,46 @@ TEST(FillOrderTest, WhatHasComeIsNotPreferredAgain) {
   EXPECT_EQ(order.Next()->first_page, 256U);
 }
 
-TEST(FillOrderTest, EarlyChunksComeBeforeAllOthers) {
+TEST(FillOrderTest, ExpectedChunksComeBeforeAllOthers) {
   FillOrder order(Plan(), {{1, 16, 32}, {0, 0, 16}});
   order.Prefer(1, 256);
-  EXPECT_TRUE(order.IsEarly());
+  EXPECT_TRUE(order.IsNextExpected());
   const std::vector<Place> places = Rest(order);
-  EXPECT_FALSE(order.IsEarly());
+  EXPECT_FALSE(order.IsNextExpected());
   ASSERT_EQ(places.size(), 6U);
   EXPECT_EQ(places[0], (Place{1, 16, 32}));
   EXPECT_EQ(places[1], (Place{0, 0, 16}));
   EXPECT_EQ(places[2], (Place{1, 256, 257}));
+}
+
+TEST(FillOrderTest, WhatIsExpectedLaterComesBeforeAllOthers) {
+  FillOrder order(Plan(), {{1, 16, 32}});
+  order.Expect({0, 64, 128});
+  EXPECT_EQ(order.Next(), (WorkChunk{0, 64, 128}));
+  EXPECT_EQ(order.Next(), (WorkChunk{1, 16, 32}));
+  EXPECT_FALSE(order.IsNextExpected());
+}
+
+TEST(FillOrderTest, RestOfWhatIsExpectedIsExpected) {
+  FillOrder order(Plan(), {{1, 16, 32}, {0, 0, 16}});
+  order.Next();
+  order.PutBack({1, 24, 32});
+  order.Expect({0, 64, 128});
+  EXPECT_EQ(order.Next(), (WorkChunk{0, 64, 128}));
+  EXPECT_EQ(order.Next(), (WorkChunk{1, 24, 32}));
+  EXPECT_TRUE(order.IsNextExpected());
+}
+
+TEST(FillOrderTest, RestOfOthersComesBehindWhatIsExpected) {
+  FillOrder order(Plan());
+  order.Next();
+  order.PutBack({0, 100, 256});
+  EXPECT_FALSE(order.IsNextExpected());
+  order.Prefer(1, 256);
+  order.Expect({0, 300, 310});
+  EXPECT_EQ(order.Next(), (WorkChunk{0, 300, 310}));
+  EXPECT_EQ(order.Next(), (WorkChunk{0, 100, 256}));
+  EXPECT_EQ(order.Next(), (WorkChunk{1, 256, 257}));
 }
 
 }  // namespace

@@ -1,0 +1,80 @@
+#include "reader/serving_desk.h"
+
+#include <gtest/gtest.h>
+
+#include "tests/reader/image_copies.h"
+#include "tests/scratch_directory.h"
+
+namespace vmsave {
+namespace {
+
+constexpr std::size_t kFillBuffers = 4;
+
+class ServingDeskTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    WriteCopy(path_, guest_, Copy::kVersion3);
+    image_.emplace(path_);
+    for (const StreamBlock& block : image_->contents().blocks) blocks_.push_back({block.name, block.length, kPageSize});
+  }
+
+  void Open(std::deque<WorkChunk> expected = {}) {
+    desk_.emplace(*image_, blocks_, FillOptions{}, kFillBuffers, std::vector<PageBitmap>(), std::move(expected));
+  }
+
+  void AskForAPresentPage() {
+    const auto present = image_->contents().blocks[0].present.NextPresent(0, blocks_[0].pages());
+    desk_->Ask({.block = 0, .pages = {present->first, 1}});
+  }
+
+  ScratchDirectory directory_;
+  std::string path_ = directory_.Path("vm.sav");
+  SmallGuest guest_;
+  std::optional<Image> image_;
+  std::vector<PostcopyBlock> blocks_;
+  std::optional<ServingDesk> desk_;
+};
+
+TEST_F(ServingDeskTest, ChannelsFillAtOnceWhileTheGuestDoesNotAsk) {
+  Open();
+  EXPECT_TRUE(desk_->TakeFill(/*wait=*/false));
+  EXPECT_TRUE(desk_->TakeFill(/*wait=*/false));
+}
+
+TEST_F(ServingDeskTest, WhileTheGuestWaitsOneChannelFillsAtMost) {
+  Open();
+  AskForAPresentPage();
+  std::optional<ReadPages> first = desk_->TakeFill(/*wait=*/false);
+  ASSERT_TRUE(first);
+  EXPECT_FALSE(desk_->TakeFill(/*wait=*/false));
+  ASSERT_TRUE(desk_->TakeDemand());
+  EXPECT_FALSE(desk_->TakeFill(/*wait=*/false));
+  desk_->PutFilled(*std::move(first));
+  EXPECT_TRUE(desk_->TakeFill(/*wait=*/true));
+}
+
+TEST_F(ServingDeskTest, OnceTheGuestIsQuietAllChannelsFill) {
+  Open();
+  AskForAPresentPage();
+  const std::optional<WorkChunk> demanded = desk_->TakeDemand();
+  ASSERT_TRUE(demanded);
+  desk_->PutDemanded({*demanded, AlignedBuffer(demanded->length().value())});
+  EXPECT_TRUE(desk_->TakeFill(/*wait=*/true));
+  EXPECT_TRUE(desk_->TakeFill(/*wait=*/true));
+}
+
+TEST_F(ServingDeskTest, WhatTheGuestIsExpectedToAskForDoesNotGiveWay) {
+  const auto present = image_->contents().blocks[1].present.NextPresent(0, blocks_[1].pages());
+  const WorkChunk expected{1, present->first, present->first + 1};
+  Open({expected, expected});
+  AskForAPresentPage();
+  const std::optional<ReadPages> one = desk_->TakeFill(/*wait=*/false);
+  const std::optional<ReadPages> other = desk_->TakeFill(/*wait=*/false);
+  ASSERT_TRUE(one && other);
+  EXPECT_EQ(one->chunk, expected);
+  EXPECT_EQ(other->chunk, expected);
+  EXPECT_FALSE(desk_->TakeFill(/*wait=*/false));
+}
+
+}  // namespace
+}  // namespace vmsave
