@@ -70,7 +70,7 @@ ByteCount ParseBytes(std::string_view text, std::string_view what) {
   } catch (const CLI::Error&) {
     bytes = kTooLarge;  // an unknown unit, or no number
   }
-  if (bytes != kTooLarge) return ByteCount{bytes};
+  if (bytes != kTooLarge && !text.starts_with('-')) return ByteCount{bytes};  // CLI11 takes -5 for 2^64-5
   throw UsageError(what, fmt::format("\"{}\" is not a size", text), "write it as 512M or 4G");
 }
 

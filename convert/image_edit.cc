@@ -39,8 +39,8 @@ void Do(const FileDescriptor& file, const std::vector<EditStep>& steps) {
   for (const EditStep& step : steps) {
     if (step.kind == EditStep::Kind::kWrite) {
       WriteAt(file, step.bytes, step.at);
-    } else if (::ftruncate(file.number(), static_cast<off_t>(step.at.value())) != 0) {
-      throw Error::FromErrno(fmt::format("cannot cut {} to {} bytes", file.name(), step.at.value()), errno);
+    } else {
+      SetFileLength(file, ByteCount{step.at.value()});
     }
     SyncData(file);
   }

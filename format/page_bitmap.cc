@@ -14,6 +14,12 @@ constexpr std::uint64_t MaskFrom(std::uint64_t from) {
   return ~std::uint64_t{0} << from;
 }
 
+// Those of a word that begins with page `start`, of pages [from, to).
+constexpr std::uint64_t MaskWithin(std::uint64_t start, std::uint64_t from, std::uint64_t to) {
+  const std::uint64_t mask = from > start ? MaskFrom(from - start) : ~std::uint64_t{0};
+  return to < start + 64 ? mask & ~MaskFrom(to - start) : mask;
+}
+
 // Calls change(number of the word, mask) for each stretch of pages of one word.
 template <class Change>
 void ForEachWord(std::span<const PageIndex> pages, const Change& change) {
@@ -69,6 +75,24 @@ std::optional<PageRun> PageBitmap::NextPresent(std::uint64_t from, std::uint64_t
   const std::uint64_t first = find(from, 0);
   if (first >= to) return std::nullopt;
   return PageRun{first, find(first, ~std::uint64_t{0}) - first};
+}
+
+std::optional<std::uint64_t> PageBitmap::NextNotIn(const PageBitmap& other, std::uint64_t from,
+                                                   std::uint64_t to) const {
+  for (std::uint64_t start = from / 64 * 64; start < to; start += 64) {
+    const std::uint64_t word = words_[start / 64] & ~other.words_[start / 64] & MaskWithin(start, from, to);
+    if (word != 0) return start + static_cast<std::uint64_t>(std::countr_zero(word));
+  }
+  return std::nullopt;
+}
+
+std::uint64_t PageBitmap::CountNotIn(const PageBitmap& other, std::uint64_t from, std::uint64_t to) const {
+  std::uint64_t count = 0;
+  for (std::uint64_t start = from / 64 * 64; start < to; start += 64) {
+    const std::uint64_t word = words_[start / 64] & ~other.words_[start / 64] & MaskWithin(start, from, to);
+    count += static_cast<std::uint64_t>(std::popcount(word));
+  }
+  return count;
 }
 
 std::vector<std::byte> PageBitmap::Encode() const {

@@ -46,6 +46,12 @@ class PageBitmap {
   // The first run of present pages within [from, to), cut off at `to`.
   std::optional<PageRun> NextPresent(std::uint64_t from, std::uint64_t to) const;
 
+  // Of pages [from, to): the first that is present here and not in `other`, which is of the same block; and how many
+  // are.
+  std::optional<std::uint64_t> NextNotIn(const PageBitmap& other, std::uint64_t from, std::uint64_t to) const;
+  std::uint64_t CountNotIn(const PageBitmap& other, std::uint64_t from, std::uint64_t to) const;
+
+  static std::size_t EncodedSize(std::uint64_t pages) { return (pages + 63) / 64 * 8; }
   std::size_t encoded_size() const { return words_.size() * 8; }
   std::vector<std::byte> Encode() const;
 

@@ -184,8 +184,7 @@ std::optional<PostcopyAnswer> ReturnPathDecoder::Take(std::uint16_t type, std::s
 
 std::optional<PostcopyAnswer> ReturnPathDecoder::TakeBitmap() {
   const std::span<const std::byte> rest = std::span(bytes_).subspan(taken_);
-  PageBitmap shape(blocks_[*bitmap_follows_].pages());
-  const std::size_t size = shape.encoded_size();
+  const std::size_t size = PageBitmap::EncodedSize(blocks_[*bitmap_follows_].pages());
   if (rest.size() < 8) return std::nullopt;
   if (const auto told = GetBigEndian<std::uint64_t>(rest); told != size) {
     Refuse(fmt::format("QEMU sent a bitmap of {} bytes for RAM block {}, which has {}", told,
@@ -225,8 +224,7 @@ PageRequest ReturnPathDecoder::MakeRequest(std::uint64_t start, std::uint64_t le
   if (!requested_of_) Refuse("QEMU asked for pages without a RAM block");
   const PostcopyBlock& block = blocks_[*requested_of_];
   const std::uint64_t host_page = block.host_page.value();
-  if (length == 0 || start % host_page != 0 || length % host_page != 0 || start > block.length.value() ||
-      length > block.length.value() - start) {
+  if (length != host_page || start % host_page != 0 || start >= block.length.value()) {
     Refuse(fmt::format("QEMU asked for {} bytes at {} of RAM block {}, which has {} in pages of {}", length, start,
                        block.name, block.length.value(), host_page));
   }

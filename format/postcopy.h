@@ -45,7 +45,7 @@ void AppendPostcopyRecovery(ByteWriter& out, std::span<const PostcopyBlock> bloc
 // Every page has come that is not zero.
 void AppendPostcopyEnd(ByteWriter& out, const StreamFrame& frame);
 
-// Pages that the guest waits for. Whole host pages, all of them within the block.
+// What the guest waits for: the pages of one host page, as QEMU asks for no more at once (migration/postcopy-ram.c).
 struct PageRequest {
   std::size_t block;
   PageRun pages;
@@ -76,8 +76,8 @@ class ReturnPathDecoder {
   void Feed(std::span<const std::byte> bytes);
 
   // The next answer; nothing until more bytes come. Throws Error{kFailed} that tells what came, where it is none: an
-  // unknown type, a length that is not the type's, a block that is not there, pages that are not whole host pages or
-  // not in their block, a second bitmap of a block, anything behind PostcopyDone.
+  // unknown type, a length that is not the type's, a block that is not there, a request for anything but a host page of
+  // its block, a second bitmap of a block, anything behind PostcopyDone.
   std::optional<PostcopyAnswer> Next();
 
  private:

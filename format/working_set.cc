@@ -12,6 +12,14 @@ constexpr std::size_t kHeadBytes = kWorkingSetHeadLength.value();
 constexpr std::size_t kRunBytes = 16;
 constexpr std::size_t kHashBytes = 8;
 
+bool HasMagic(std::span<const std::byte> bytes) {
+  return AsText(bytes.first(kMagic.size())) == kMagic;
+}
+
+bool HasKnownVersion(std::span<const std::byte> bytes) {
+  return GetLittleEndian<std::uint32_t>(bytes.subspan(kMagic.size())) == kVersion;
+}
+
 [[noreturn]] void Refuse(std::string_view file, std::string_view why) {
   throw Error(ErrorKind::kDamaged, file, why);
 }
@@ -37,16 +45,13 @@ std::vector<std::byte> EncodeWorkingSet(const WorkingSet& set) {
 }
 
 bool IsWorkingSetHead(std::span<const std::byte> bytes) {
-  return bytes.size() >= kHeadBytes && AsText(bytes.first(kMagic.size())) == kMagic &&
-         GetLittleEndian<std::uint32_t>(bytes.subspan(kMagic.size())) == kVersion;
+  return bytes.size() >= kHeadBytes && HasMagic(bytes) && HasKnownVersion(bytes);
 }
 
 WorkingSet DecodeWorkingSet(std::span<const std::byte> bytes, std::string_view file) {
-  if (bytes.size() < kHeadBytes + kHashBytes || AsText(bytes.first(kMagic.size())) != kMagic) {
-    Refuse(file, "it is no working set");
-  }
-  ByteReader in(bytes.subspan(kMagic.size()), file);
-  if (in.TakeLittleEndian<std::uint32_t>() != kVersion) Refuse(file, "it is a working set of an unknown version");
+  if (bytes.size() < kHeadBytes + kHashBytes || !HasMagic(bytes)) Refuse(file, "it is no working set");
+  if (!HasKnownVersion(bytes)) Refuse(file, "it is a working set of an unknown version");
+  ByteReader in(bytes.subspan(kMagic.size() + sizeof(kVersion)), file);
   const auto count = in.TakeLittleEndian<std::uint32_t>();
   if (count > kMaxChunkRuns || bytes.size() != kHeadBytes + count * kRunBytes + kHashBytes) {
     Refuse(file, "it is a working set of another length than it says");

@@ -84,4 +84,9 @@ ByteCount FileLength(const FileDescriptor& file) {
   return ByteCount{static_cast<std::uint64_t>(status.st_size)};
 }
 
+void SetFileLength(const FileDescriptor& file, ByteCount length) {
+  if (::ftruncate(file.number(), static_cast<off_t>(length.value())) == 0) return;
+  throw Error::FromErrno(fmt::format("cannot make {} {} bytes long", file.name(), length.value()), errno);
+}
+
 }  // namespace vmsave

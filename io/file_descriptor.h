@@ -55,4 +55,7 @@ void SyncData(const FileDescriptor& file);
 
 ByteCount FileLength(const FileDescriptor& file);
 
+// ftruncate(2), with its error.
+void SetFileLength(const FileDescriptor& file, ByteCount length);
+
 }  // namespace vmsave

@@ -5,6 +5,7 @@
 #include <sys/vfs.h>
 
 #include <algorithm>
+#include <bit>
 #include <map>
 #include <sstream>
 
@@ -49,6 +50,10 @@ std::map<std::string, ByteCount> ReadHostPages(const std::string& ramblocks) {
     if (shift != 0 && number > 0 && number < 1024) pages.emplace(name, ByteCount{number << shift});
   }
   return pages;
+}
+
+bool IsPageSize(ByteCount size) {
+  return std::has_single_bit(size.value()) && size >= kPageSize && size.value() <= kLongestHostPage;
 }
 
 std::string WhyNotHostPages(const std::map<std::string, ByteCount>& pages) {
@@ -107,9 +112,14 @@ std::vector<PostcopyBlock> QueryPostcopyBlocks(QmpClient& qmp, const Image& imag
     const auto page = pages.find(block.name);
     blocks.push_back({block.name, block.length, page == pages.end() ? kPageSize : page->second});
     const PostcopyBlock& made = blocks.back();
-    if (made.length.value() % made.host_page.value() == 0) continue;
-    throw Error(ErrorKind::kFailed, fmt::format("cannot restore {} lazily", image.path()),
-                fmt::format("RAM {} is no whole number of its pages in QEMU", block.name));
+    const auto refuse = [&](std::string_view why) {
+      throw Error(ErrorKind::kFailed, fmt::format("cannot restore {} lazily", image.path()),
+                  fmt::format("RAM {} {}", block.name, why));
+    };
+    if (!IsPageSize(made.host_page)) {
+      refuse(fmt::format("is in pages of {} bytes, as QEMU says", made.host_page.value()));
+    }
+    if (made.length.value() % made.host_page.value() != 0) refuse("is no whole number of its pages in QEMU");
   }
   return blocks;
 }

@@ -31,11 +31,11 @@ constexpr std::chrono::hours kAsLongAsItIsServed{24 * 365};  // serving that end
 void AwaitPaused(QmpClient& qmp) {
   const Clock::time_point give_up = Clock::now() + kUntilLossIsSeen;
   std::string status = QueryMigrationStatus(qmp);
-  while (status == "postcopy-active" && Clock::now() < give_up) {
+  while (status.starts_with("postcopy-") && status != "postcopy-paused" && Clock::now() < give_up) {
     std::this_thread::sleep_for(kPoll);
     status = QueryMigrationStatus(qmp);
   }
-  if (status == "postcopy-active") Refuse(qmp, "somebody serves it its memory already");
+  if (status == "postcopy-active") Refuse(qmp, "somebody serves it its memory already: vmrestore, or its guard");
   if (status == "completed") Refuse(qmp, "it has all of its memory");
   if (status != "postcopy-paused") Refuse(qmp, fmt::format("it waits for no memory (status {})", status));
 }
@@ -55,7 +55,7 @@ class LazyRecovery {
   // REQUIRES: there is a spare.
   LazySummary Run() {
     const QmpClient::Uninterrupted uninterrupted(qmp_);
-    if (const std::optional<MigrationChannel> channel = Reconnect()) {
+    if (const std::optional<MigrationChannel> channel = NewChannel()) {
       Serve(*channel);
     } else {
       const QmpClient::Patience patience(qmp_, kPatienceWithDisks);
@@ -69,7 +69,7 @@ class LazyRecovery {
  private:
   // Nothing where QEMU has all of its memory, which it tells if it answers at all. It refuses for as long as it has not
   // seen the loss of the connection before.
-  std::optional<MigrationChannel> Reconnect() {
+  std::optional<MigrationChannel> NewChannel() {
     SpareChannel spare = TakeSpare();
     question_ = qmp_.Begin("query-migrate");
     for (const Clock::time_point give_up = Clock::now() + kUntilLossIsSeen;;) {
@@ -114,7 +114,8 @@ class LazyRecovery {
     start.has_devices = false;  // or its main thread waits for them, for all that can be known
     Serving serving(qmp_, task_.image, blocks_, task_.options.serve, std::move(start), channel.socket(), decoder_);
     Start(serving);
-    summary_.outcome = serving.WaitForEnd(task_.progress, task_.interrupt, task_.events.serving);
+    const bool is_yet_to_run = task_.options.run.value_or(false) && !was_let_run_;
+    summary_.outcome = serving.WaitForEnd(task_.progress, task_.interrupt, task_.events.serving, is_yet_to_run);
   }
 
   // What it has of each block, and what it waits for.
@@ -171,7 +172,7 @@ class LazyRecovery {
     try {
       AwaitMainThread();
       const QmpClient::Patience patience(qmp_, kAsLongAsItIsServed);
-      RefillSpares();  // before QEMU may be done: who goes on in our place asks over one whether it is
+      TryToRefillSpares();  // before QEMU may be done: who goes on in our place asks over one whether it is
       serving.LetEnd();
       LetStart();
     } catch (const Error& error) {
@@ -187,13 +188,20 @@ class LazyRecovery {
     }
   }
 
-  void RefillSpares() {
-    task_.spares.push_back(HandSpareToQemu(qmp_, blocks_, used_));
+  // The guest is served, with or without.
+  void TryToRefillSpares() {
+    try {
+      task_.spares.push_back(HandSpareToQemu(qmp_, blocks_, used_));
+    } catch (const Error& error) {
+      if (error.kind() == ErrorKind::kInterrupted) throw;
+      return;
+    }
     task_.events.on_spares(std::span(task_.spares).last(1));
   }
 
   void LetStart() {
     if (task_.options.run) LetRun(qmp_, *task_.options.run);
+    was_let_run_ = true;
     summary_.start = {Clock::now() - start_, QueryStatus(qmp_) == "running"};
     task_.events.on_running(summary_.start);
   }
@@ -205,6 +213,7 @@ class LazyRecovery {
   ReturnPathDecoder decoder_;
   std::optional<std::uint64_t> question_;  // whether QEMU has all of its memory; it has not answered yet
   std::string used_;                       // the spare
+  bool was_let_run_ = false;
   LazySummary summary_;
 };
 

@@ -43,7 +43,8 @@ class LazyRestore {
     Serving serving(task_.qmp, task_.image, blocks_, task_.options.serve,
                     {.expected = task_.options.expected, .has_devices = false}, channel.socket(), decoder);
     Start(serving);
-    summary_.outcome = serving.WaitForEnd(task_.progress, task_.interrupt, task_.events.serving);
+    const bool is_yet_to_run = summary_.start.running && !was_let_run_;
+    summary_.outcome = serving.WaitForEnd(task_.progress, task_.interrupt, task_.events.serving, is_yet_to_run);
     if (!summary_.outcome.guest_ended) summary_.unfinished = FinishLazily(task_.qmp);
     summary_.elapsed = Clock::now() - start_;
     return summary_;
@@ -88,7 +89,13 @@ class LazyRestore {
 
   void LetRunOrNot() {
     const QmpClient::Patience patience(task_.qmp, kPatienceWithDisks);
-    LetRun(task_.qmp, summary_.start.running);
+    try {
+      LetRun(task_.qmp, summary_.start.running);
+    } catch (const QmpError&) {
+      task_.events.on_refused();
+      throw;
+    }
+    was_let_run_ = true;
     summary_.start.elapsed = Clock::now() - start_;
     task_.events.on_running(summary_.start);
   }
@@ -99,6 +106,7 @@ class LazyRestore {
   const Clock::time_point start_ = Clock::now();
   std::vector<PostcopyBlock> blocks_;
   LazySummary summary_;
+  bool was_let_run_ = false;
 };
 
 }  // namespace

@@ -48,6 +48,8 @@ struct LazyEvents {
   // QEMU is going to be given the devices, or to be served on: the guest may run, or is to.
   std::function<void(const LazyBegin&)> on_begin = [](const LazyBegin&) {};
   std::function<void()> on_begun = [] {};  // from now on the guest lives: nobody is to end its QEMU
+  // QEMU did not let it run (a disk is locked by another, say): it never has.
+  std::function<void()> on_refused = [] {};
   std::function<void(const LazyStart&)> on_running = [](const LazyStart&) {};
   // Nobody else is to hold that spare any more: QEMU would not see this process end.
   std::function<void(const std::string& name)> on_spare_used = [](const std::string&) {};

@@ -160,13 +160,14 @@ pid_t StartProgram(std::vector<std::string> command, QemuProcess::Session sessio
 }
 
 // The signal to pass on to QEMU when `interrupt` became readable; 0 for one that QEMU got itself.
-int TakeSignal(const Interrupt& interrupt) {
+int TakeSignal(const Interrupt& interrupt, QemuProcess::Session session) {
   signalfd_siginfo info{};
   const ssize_t count = ::read(interrupt.descriptor(), &info, sizeof(info));
   if (count < 0) return 0;
   if (count != static_cast<ssize_t>(sizeof(info))) return SIGTERM;  // not from a signal: a request to end
   const int signal = static_cast<int>(info.ssi_signo);
-  return signal == SIGINT || signal == SIGQUIT ? 0 : signal;
+  const bool is_terminals = signal == SIGINT || signal == SIGQUIT;
+  return is_terminals && session == QemuProcess::Session::kShared ? 0 : signal;
 }
 
 // How many lines end in what can be read now; -1 when the connection was closed.
@@ -204,6 +205,7 @@ CommandFacts ReadCommand(const std::vector<std::string>& command) {
 QemuProcess::QemuProcess(const std::vector<std::string>& command, const Interrupt& interrupt, Session session,
                          RestoreGuard* guard)
     : interrupt_(interrupt),
+      session_(session),
       guard_(guard),
       daemonizes_(ReadCommand(command).daemonizes),
       directory_(PrivateDirectory::Reach::kOwnUser,
@@ -304,12 +306,17 @@ void QemuProcess::ReleaseWithSocket() {
   directory_.Keep(true);
 }
 
+void QemuProcess::TakeBack() {
+  released_ = false;
+  directory_.Keep(false);
+}
+
 void QemuProcess::RemoveSocket() {
   directory_.Keep(false);
 }
 
 void QemuProcess::PassOnSignal() {
-  const int signal = TakeSignal(interrupt_);
+  const int signal = TakeSignal(interrupt_, session_);
   if (signal == 0) return;
   child_.Signal(signal);
   other_.Signal(signal);

@@ -35,8 +35,8 @@ class RestoreGuard;
 // (SIGTERM, then after a grace SIGKILL) and reaps it.
 class QemuProcess {
  public:
-  // kOwn: QEMU gets a session of its own, so that what happens in ours (Ctrl-C, a terminal that closes) does not reach
-  // it.
+  // kOwn: QEMU gets a session of its own, so that what happens in ours (Ctrl-C, a terminal that closes, our end where
+  // we lead the session) does not reach it.
   enum class Session { kShared, kOwn };
 
   // `guard`, where there is one, ends QEMU should this process be killed before it is released. Throws Error{kFailed}
@@ -61,15 +61,18 @@ class QemuProcess {
   // does is its own affair.
   void ReleaseWithSocket();
 
+  // The destructor ends it after all: its guest has never run.
+  void TakeBack();
+
   // Nobody needs it any more: it goes with the destructor.
   void RemoveSocket();
 
   // Passes on what came by the interrupt, which is used up by this, as WaitExit does.
   void PassOnSignal();
 
-  // Waits until QEMU ends and returns its exit status as a shell tells it (128 + signal). SIGINT is left to QEMU, which
-  // shares the terminal; SIGTERM and SIGHUP are passed on to it: they are taken from the interrupt, which is used up
-  // by this. A daemonized QEMU: returns 0 at once.
+  // Waits until QEMU ends and returns its exit status as a shell tells it (128 + signal). SIGINT is left to a QEMU that
+  // shares the session, and with it the terminal; other signals are passed on to it: they are taken from the interrupt,
+  // which is used up by this. A daemonized QEMU: returns 0 at once.
   int WaitExit();
 
  private:
@@ -80,6 +83,7 @@ class QemuProcess {
   [[noreturn]] void ThrowEnded() const;
 
   const Interrupt& interrupt_;
+  Session session_;
   RestoreGuard* guard_;
   std::string program_;
   bool daemonizes_;

@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "qemu/serving.h"
+
 namespace vmsave {
 namespace {
 
@@ -28,10 +30,16 @@ bool IsVersioned(const std::string& machine) {
 
 void CheckWaits(const Image& image, QmpClient& qmp, const std::string& status) {
   constexpr std::string_view kAdvice = "start it with -incoming defer";
+  const std::string migration = QueryMigrationStatus(qmp);
+  if (migration.starts_with("postcopy-")) {
+    Refuse(
+        image, fmt::format("QEMU has a part of a guest already (status {})", migration),
+        fmt::format("where that is this image's: {} goes on with it", RecoverCommand(qmp.socket_path(), image.path())));
+  }
   if (status != "inmigrate") {
     Refuse(image, fmt::format("QEMU does not wait for a guest (its status is {})", status), kAdvice);
   }
-  if (const std::string migration = QueryMigrationStatus(qmp); migration != "none") {
+  if (migration != "none") {
     Refuse(image, fmt::format("QEMU is being given a guest already (status {})", migration), kAdvice);
   }
 }

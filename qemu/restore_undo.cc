@@ -1,6 +1,7 @@
 #include "qemu/restore_undo.h"
 
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <charconv>
@@ -14,6 +15,7 @@
 #include "io/private_directory.h"
 #include "qemu/guest_pause.h"
 #include "qemu/restore_record.h"
+#include "qemu/serving.h"
 #include "qemu/unserved_guest.h"
 
 namespace vmsave {
@@ -22,6 +24,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 constexpr std::chrono::seconds kGraceForAll{60};
+constexpr std::string_view kKilled = "killed in the middle of a restore";
 
 bool HasArgument(pid_t process, const std::string& argument) {
   std::ifstream file(fmt::format("/proc/{}/cmdline", process));
@@ -66,12 +69,11 @@ class RestoreUndo {
   bool SeeToServing() {
     UnservedGuest guest(TakeKept());
     if (!guest.is_held()) {
-      Tell(fmt::format("the guest stands still where it needs a page: vmrestore --recover --qmp {} {} goes on",
-                       record_.qmp_socket, record_.serving->image));
+      Tell(fmt::format("the guest stands still where it needs a page: {} goes on", HowToGoOn()));
       return true;
     }
     guest.FinishTaking();
-    const std::string outcome = record_.unserved ? "" : guest.ServeOn();
+    const std::string outcome = record_.unserved ? "" : guest.ServeOn([this] { TellServedOn(); });
     if (!guest.needs_operator()) {
       Tell(outcome);
       return false;
@@ -110,16 +112,25 @@ class RestoreUndo {
     return kept;
   }
 
+  std::string HowToGoOn() const { return RecoverCommand(record_.qmp_socket, record_.serving->image); }
+
   void TellHowToGoOn() const {
-    GuardProcess::Tell("vmrestore", fmt::format("the guest is there still, and needs its image: vmrestore --recover "
-                                                "--qmp {} {} goes on",
-                                                record_.qmp_socket, record_.serving->image));
+    GuardProcess::Tell("vmrestore",
+                       fmt::format("the guest is there still, and needs its image: {} goes on", HowToGoOn()));
+  }
+
+  // QEMU says that its migration is paused, which looks like the guest's end.
+  void TellServedOn() const {
+    GuardProcess::Tell("vmrestore",
+                       fmt::format("{}; its guard (pid {}) serves the guest on from {}, whatever QEMU says of a paused "
+                                   "migration",
+                                   kKilled, ::getpid(), record_.serving->image));
   }
 
   // QEMU can be talked to again, however long the telling takes.
   void Tell(const std::string& outcome) {
     held_.clear();
-    if (!outcome.empty()) GuardProcess::Tell("vmrestore", "killed in the middle of a restore; " + outcome);
+    if (!outcome.empty()) GuardProcess::Tell("vmrestore", fmt::format("{}; {}", kKilled, outcome));
   }
 
   std::string Finish() const {

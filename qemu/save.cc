@@ -36,6 +36,10 @@ void CheckGuestCanBeSaved(QmpClient& qmp, const GuestFacts& guest, LiveMode live
     Refuse(guest, "QEMU takes no snapshot of a guest that has not run yet", "leave --live out, or start it: QMP cont");
   }
   const std::string migration = QueryMigrationStatus(qmp);
+  if (migration.starts_with("postcopy-")) {
+    Refuse(guest, fmt::format("its memory is still on its way (status {})", migration),
+           "a guest that was restored with --lazy can be saved once all of it is there");
+  }
   if (!IsMigrationAtRest(migration)) {
     Refuse(guest, fmt::format("it is being migrated already (status {})", migration),
            "wait for that to end, or cancel it");

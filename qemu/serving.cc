@@ -9,6 +9,8 @@
 #include <cerrno>
 #include <utility>
 
+#include "qemu/guest_facts.h"
+
 namespace vmsave {
 namespace {
 
@@ -51,7 +53,7 @@ Serving::Serving(QmpClient& qmp, const Image& image, const std::vector<PostcopyB
       stop_request_(MakeEvent()),
       ended_event_(MakeEvent()),
       stop_(Duplicate(stop_request_)),
-      sink_(socket, stop_),
+      sink_(socket, stop_, [this] { server_.CheckGoesOn(); }),
       reader_(socket, stop_, [this] { server_.CheckGoesOn(); }),
       source_(reader_),
       server_(image, blocks, options, std::move(start), sink_, source_, decoder, stop_),
@@ -95,12 +97,15 @@ void Serving::HeedOperator(const Interrupt& interrupt, const ServingEvents& even
   throw Error(ErrorKind::kInterrupted, "stopped", "interrupted by the operator");
 }
 
-ServingOutcome Serving::WaitForEnd(Progress& progress, const Interrupt& interrupt, const ServingEvents& events) {
+ServingOutcome Serving::WaitForEnd(Progress& progress, const Interrupt& interrupt, const ServingEvents& events,
+                                   bool is_yet_to_run) {
   progress.Begin("filling", present_);
   while (!ended_) {
     ShowProgress(progress);
     WaitForNews(interrupt);
-    if (const std::optional<Error> obstacle = server_.obstacle()) GiveUp(obstacle->kind(), obstacle->what());
+    PassOverEvents();
+    if (const std::optional<Error> obstacle = server_.obstacle())
+      GiveUp(obstacle->kind(), obstacle->what(), is_yet_to_run);
     if (server_.HasNotedAll()) TellNeededFirst(events);
     HeedOperator(interrupt, events);
   }
@@ -111,14 +116,28 @@ ServingOutcome Serving::WaitForEnd(Progress& progress, const Interrupt& interrup
   try {
     if (failure_) std::rethrow_exception(failure_);
   } catch (const Error& error) {
-    GiveUp(error.kind(), error.what());
+    GiveUp(error.kind(), error.what(), is_yet_to_run);
   }
   return outcome;
 }
 
 void Serving::TellNeededFirst(const ServingEvents& events) {
   if (std::exchange(needed_first_told_, true) || !events.on_needed_first) return;
-  events.on_needed_first(server_.DemandedFirst());
+  try {
+    events.on_needed_first(server_.NeededFirst());
+  } catch (const std::exception&) {
+    return;  // no guest stands still for want of a hint
+  }
+}
+
+// QEMU would keep them all for somebody who does not read them. That it has closed the connection is seen elsewhere.
+void Serving::PassOverEvents() {
+  try {
+    const QmpClient::Uninterrupted uninterrupted(qmp_);
+    qmp_.TakeEvents();
+  } catch (const Error&) {
+    return;
+  }
 }
 
 void Serving::ShowProgress(Progress& progress) const {
@@ -142,27 +161,33 @@ bool Serving::QemuHasEnded() {
 }
 
 // Served on meanwhile: what stops may have to wait for a page before it does.
-void Serving::GiveUp(ErrorKind kind, std::string_view why) {
-  const std::string_view state = PauseGuest() ? "is paused" : "stands still where it needs such a page";
+void Serving::GiveUp(ErrorKind kind, std::string_view why, bool is_yet_to_run) {
+  const Found found = PauseGuest();
+  const bool is_to_run = found == Found::kRunning || (found == Found::kPaused && is_yet_to_run);
   Stop();
-  throw Error(kind, fmt::format("cannot go on serving the guest from {}", image_.path()), why,
-              fmt::format("it {}, and is not lost: vmrestore --recover --running --qmp {} COPY reads from another "
-                          "copy of the image; or end its QEMU",
-                          state, qmp_.socket_path()));
+  throw UnservedError(kind, fmt::format("cannot go on serving the guest from {}", image_.path()), why,
+                      fmt::format("it {}, and is not lost: {} reads from another copy of the image; or end its QEMU",
+                                  found == Found::kUnknown ? "stands still where it needs such a page" : "is paused",
+                                  RecoverCommand(qmp_.socket_path(), "COPY", is_to_run ? "--running " : "")));
 }
 
-// False of one that waits for the very page. A QEMU that answers nothing is asked nothing more: it takes only so many
+// Unknown of one that waits for the very page. A QEMU that answers nothing is asked nothing more: it takes only so many
 // questions, and the next who serves it needs some.
-bool Serving::PauseGuest() noexcept {
+Serving::Found Serving::PauseGuest() noexcept {
   try {
     const QmpClient::Uninterrupted uninterrupted(qmp_);
     const QmpClient::Patience patience(qmp_, kPatienceWithStop);
-    if (!qmp_.CatchUp(kPatienceWithStop)) return false;
+    if (!qmp_.CatchUp(kPatienceWithStop)) return Found::kUnknown;
+    const bool was_running = QueryStatus(qmp_) == "running";
     qmp_.Execute("stop");
-    return true;
+    return was_running ? Found::kRunning : Found::kPaused;
   } catch (const std::exception&) {
-    return false;
+    return Found::kUnknown;
   }
+}
+
+std::string RecoverCommand(std::string_view qmp_socket, std::string_view image, std::string_view options) {
+  return fmt::format("vmrestore --recover {}--qmp {} {}", options, qmp_socket, image);
 }
 
 }  // namespace vmsave

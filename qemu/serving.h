@@ -19,9 +19,19 @@ namespace vmsave {
 struct ServingEvents {
   // The operator asks to end (and once more for every time that he asks again): whether the serving goes on.
   std::function<bool()> on_interrupt;
-  // What the guest needed in its first minute, in order. Once: when that is over, or all of its memory is there.
+  // What the guest needed in its first minute, in order. Once: when that is over, or all of its memory is there. What
+  // it throws is of no concern.
   std::function<void(const std::vector<WorkChunk>&)> on_needed_first{};
 };
+
+// The guest is not served any more, and stands still or will. Its text says how to go on.
+class UnservedError : public Error {
+ public:
+  using Error::Error;
+};
+
+// What to type to go on with it.
+std::string RecoverCommand(std::string_view qmp_socket, std::string_view image, std::string_view options = "");
 
 struct ServingOutcome {
   ServingFigures figures;
@@ -53,10 +63,11 @@ class Serving {
   // The same for who can do without the pages that cannot be sent.
   void CheckHasNotEnded(const Interrupt& interrupt, const ServingEvents& events) const;
 
-  // Returns once QEMU has all memory, or has ended. Throws Error once the guest cannot be served any more: it has been
-  // paused then, as far as it could be, and lives; what to do is said. Throws Error{kInterrupted} where
-  // `on_interrupt` says so; the guest is left as it is.
-  ServingOutcome WaitForEnd(Progress& progress, const Interrupt& interrupt, const ServingEvents& events);
+  // Returns once QEMU has all memory, or has ended. Throws UnservedError once the guest cannot be served any more: it
+  // has been paused then, as far as it could be, and lives. Throws Error{kInterrupted} where `on_interrupt` says so;
+  // the guest is left as it is. `is_yet_to_run`: it is to, and was not let.
+  ServingOutcome WaitForEnd(Progress& progress, const Interrupt& interrupt, const ServingEvents& events,
+                            bool is_yet_to_run);
 
  private:
   void Run();
@@ -67,8 +78,10 @@ class Serving {
   void TellNeededFirst(const ServingEvents& events);
   void WaitForNews(const Interrupt& interrupt) const;
   static void HeedOperator(const Interrupt& interrupt, const ServingEvents& events);
-  [[noreturn]] void GiveUp(ErrorKind kind, std::string_view why);
-  bool PauseGuest() noexcept;
+  void PassOverEvents();
+  [[noreturn]] void GiveUp(ErrorKind kind, std::string_view why, bool is_yet_to_run);
+  enum class Found { kRunning, kPaused, kUnknown };
+  Found PauseGuest() noexcept;
 
   QmpClient& qmp_;
   const Image& image_;

@@ -44,6 +44,7 @@ std::size_t SocketSink::WriteSome(std::span<iovec> pieces) {
     pollfd poller{socket_.number(), POLLOUT, 0};
     ::poll(&poller, 1, kInterruptCheckMs);
     interrupt_.Check();
+    check_();
   }
 }
 

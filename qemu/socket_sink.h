@@ -1,6 +1,8 @@
 // What QEMU is sent over a socket.
 #pragma once
 
+#include <functional>
+#include <utility>
 #include <vector>
 
 #include "io/file_descriptor.h"
@@ -9,12 +11,14 @@
 
 namespace vmsave {
 
-// Gives way to the interrupt: Write then throws Error{kInterrupted}, with a part sent. One thread's at a time. Keeps
-// references.
+// Gives way to the interrupt: Write then throws Error{kInterrupted}, with a part sent; and to whatever `check` throws,
+// which is called now and then while nobody reads. One thread's at a time. Keeps references.
 class SocketSink : public ByteSink {
  public:
   using ByteSink::Write;
-  SocketSink(const FileDescriptor& socket, const Interrupt& interrupt) : socket_(socket), interrupt_(interrupt) {}
+  SocketSink(
+      const FileDescriptor& socket, const Interrupt& interrupt, std::function<void()> check = [] {})
+      : socket_(socket), interrupt_(interrupt), check_(std::move(check)) {}
 
   // Throws Error{kFailed} where QEMU has closed its end.
   void Write(std::span<const iovec> pieces) override;
@@ -24,6 +28,7 @@ class SocketSink : public ByteSink {
 
   const FileDescriptor& socket_;
   const Interrupt& interrupt_;
+  const std::function<void()> check_;
   std::vector<iovec> rest_;
 };
 

@@ -6,11 +6,23 @@
 #include <utility>
 
 #include "qemu/lazy_recovery.h"
+#include "reader/working_set_file.h"
 
 namespace vmsave {
 namespace {
 
 constexpr int kUntilEndIsSeenMs = 1000;
+constexpr std::string_view kQemuHasEnded = "its QEMU has ended, and the image is as it was";
+
+// Nothing where that is not known: the restore is faster with it, and needs it not.
+std::deque<WorkChunk> ExpectedPages(const Image& image) {
+  try {
+    const std::optional<WorkingSet> known = ReadWorkingSet(image);
+    return known ? ChunksOf(image, *known) : std::deque<WorkChunk>();
+  } catch (const Error&) {
+    return {};
+  }
+}
 
 }  // namespace
 
@@ -23,33 +35,42 @@ bool UnservedGuest::has_ended() const {
   return ::poll(&poller, 1, kUntilEndIsSeenMs) > 0;
 }
 
-std::string UnservedGuest::ServeOn() {
+std::string UnservedGuest::ServeOn(const std::function<void()>& on_served) {
   ServingRecord& serving = *kept_.record.serving;
   const Interrupt never;
   try {
     QmpClient qmp = Reconnect(kept_, never);
     const Image image(serving.image);
     LazyEvents events;
-    events.on_running = [&](const LazyStart&) { serving.run.reset(); };
+    events.on_running = [&](const LazyStart&) {
+      serving.run.reset();
+      on_served();
+    };
     Progress nobody_looks;
-    const LazyOptions options = OptionsOf(serving);
+    LazyOptions options = OptionsOf(serving);
+    options.expected = ExpectedPages(image);
     const LazySummary summary = RecoverKept({qmp, kept_.spares, image, options, events, nobody_looks, never}, serving);
     kept_.qmp.Close();
-    if (summary.outcome.guest_ended) return "its guard served the guest on until that ended";
+    if (summary.outcome.guest_ended) {
+      return fmt::format("its guard served the guest on from {} until that ended", serving.image);
+    }
     const std::string unfinished = summary.unfinished.empty() ? "" : fmt::format(", but: {}", summary.unfinished);
-    return fmt::format("its guard served the guest on, which has all of its memory now{}", unfinished);
+    return fmt::format("its guard served the guest on from {}, which has all of its memory now{}", serving.image,
+                       unfinished);
+  } catch (const UnservedError& error) {
+    if (!has_ended()) return fmt::format("the guest stands still: {}", error.what());
+    kept_.qmp.Close();
+    return std::string(kQemuHasEnded);
   } catch (const std::exception& error) {
     if (!has_ended()) return TellFailure(error.what());
     kept_.qmp.Close();
-    return "its QEMU has ended, and the image is as it was";  // it gives up where it was not given all of the devices
+    return std::string(kQemuHasEnded);  // it gives up where it was not given all of the devices
   }
 }
 
 std::string UnservedGuest::TellFailure(const std::string& why) const {
-  const bool has_advice = why.find("--recover") != std::string::npos;
-  const std::string advice =
-      fmt::format("; vmrestore --recover --qmp {} {} goes on", kept_.record.qmp_socket, kept_.record.serving->image);
-  return fmt::format("the guest stands still: {}{}", why, has_advice ? "" : advice);
+  return fmt::format("the guest stands still: {}; {} goes on", why,
+                     RecoverCommand(kept_.record.qmp_socket, kept_.record.serving->image));
 }
 
 }  // namespace vmsave

@@ -23,9 +23,10 @@ class UnservedGuest {
   // Whether its QEMU has closed the connection.
   bool has_ended() const;
 
-  // REQUIRES: is_held(). Serves it until it has all of its memory, or has ended. Returns what became of it, for the
-  // operator. What held QEMU is let go, unless needs_operator() afterwards.
-  std::string ServeOn();
+  // REQUIRES: is_held(). Serves it until it has all of its memory, or has ended; `on_served` is called once it runs
+  // again, or stands paused, as it is to. Returns what became of it, for the operator. What held QEMU is let go, unless
+  // needs_operator() afterwards.
+  std::string ServeOn(const std::function<void()>& on_served);
 
   // It stands still as soon as it needs a page.
   bool needs_operator() const { return is_held(); }

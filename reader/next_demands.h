@@ -12,15 +12,21 @@ namespace vmsave {
 // Not thread-safe.
 class NextDemands {
  public:
-  // The first chunk of a block, from this page on, of which something is left to be sent. Chunks are what is read for
-  // one question.
-  using NextLeft = std::function<std::optional<WorkChunk>(std::size_t block, std::uint64_t page)>;
+  // The first chunk of a block of which something is left to be sent, of what lies between these pages. Chunks are what
+  // is read for one question.
+  using NextLeft = std::function<std::optional<WorkChunk>(std::size_t block, std::uint64_t from, std::uint64_t to)>;
 
   explicit NextDemands(NextLeft next_left) : next_left_(std::move(next_left)) {}
 
-  // The guest asks for `chunk`, of which something is left. What it is likely to ask for next: where it has come to
-  // this chunk in order, as many behind it as it has passed; nothing where it has not.
-  std::optional<WorkChunk> After(const WorkChunk& chunk);
+  // What a guest that goes in order has passed of what was ahead of it, and what is now.
+  struct Foresight {
+    std::optional<WorkChunk> passed;
+    std::optional<WorkChunk> ahead;
+  };
+
+  // The guest asks for `chunk`, of which something is left. Ahead is what it is likely to ask for next: where it has
+  // come to this chunk in order, as many behind it as it has passed; nothing where it has not.
+  Foresight After(const WorkChunk& chunk);
 
  private:
   struct Walk {
@@ -32,6 +38,7 @@ class NextDemands {
 
   bool IsReadAhead(const WorkChunk& chunk) const;
   Walk TakeWalkTo(const WorkChunk& chunk);
+  void Keep(const Walk& walk);
   std::uint64_t EndOf(std::uint64_t count, const WorkChunk& behind) const;
 
   const NextLeft next_left_;

@@ -51,7 +51,7 @@ class PageServer {
   void LetEnd() { desk_.LetEnd(); }
 
   ServingFigures figures() const { return desk_.figures(); }
-  std::vector<WorkChunk> DemandedFirst() const { return desk_.DemandedFirst(); }
+  std::vector<WorkChunk> NeededFirst() const { return desk_.NeededFirst(); }
   bool HasNotedAll() const { return desk_.HasNotedAll(); }
 
   // Why pages cannot be sent, of the first for which that is so: Error{kDamaged} with their place, or what reading the

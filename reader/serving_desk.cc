@@ -14,10 +14,10 @@ constexpr std::size_t kMostDemandedInMemory = 64;  // chunks that are read, and 
 // read that begins once in that time: so it comes to an end also with a guest that asks without one.
 constexpr std::chrono::milliseconds kAsksAgainWithin{1};
 
-std::uint64_t LongestHostPage(const std::vector<PostcopyBlock>& blocks) {
-  std::uint64_t pages = kWorkPages;
-  for (const PostcopyBlock& block : blocks) pages = std::max(pages, block.pages_per_host_page());
-  return pages;
+// At least `least` pages, and a host page of any block.
+std::uint64_t HostPageOr(std::uint64_t least, const std::vector<PostcopyBlock>& blocks) {
+  for (const PostcopyBlock& block : blocks) least = std::max(least, block.pages_per_host_page());
+  return least;
 }
 
 // Whole host pages: others cannot be sent.
@@ -45,24 +45,19 @@ ServingDesk::ServingDesk(const Image& image, const std::vector<PostcopyBlock>& b
       blocks_(blocks),
       fill_(fill),
       sent_(std::move(received)),
-      order_(PlanWork(blocks, LongestHostPage(blocks)), InHostPages(expected, blocks)),
-      next_demands_([this](std::size_t block, std::uint64_t page) { return NextLeft(block, page); }) {
+      order_(PlanWork(blocks, HostPageOr(kWorkPages, blocks)), InHostPages(expected, blocks)),
+      next_demands_(
+          [this](std::size_t block, std::uint64_t from, std::uint64_t to) { return NextLeft(block, from, to); }) {
   if (sent_.empty()) {
     for (const PostcopyBlock& block : blocks_) sent_.emplace_back(block.pages());
   }
-  for (std::size_t block = 0; block < blocks_.size(); ++block) pages_left_ += CountLeft(block);
-  figures_.left = PagesToBytes(PageIndex{pages_left_});
-  for (std::size_t i = 0; i < fill_buffers; ++i) free_buffers_.emplace_back(LongestHostPage(blocks) * kPageBytes);
-}
-
-std::uint64_t ServingDesk::CountLeft(std::size_t block) const {
-  const PageBitmap& present = image_.contents().blocks[block].present;
-  std::uint64_t left = 0;
-  auto run = present.NextPresent(0, present.pages());
-  for (; run; run = present.NextPresent(run->first + run->count, present.pages())) {
-    left += run->count - sent_[block].CountSet(run->first, run->first + run->count);
+  for (const PostcopyBlock& block : blocks_) noted_.emplace_back(ChunkCount(block.length));
+  for (std::size_t block = 0; block < blocks_.size(); ++block) {
+    pages_left_ += Present(block).CountNotIn(sent_[block], 0, blocks_[block].pages());
   }
-  return left;
+  figures_.left = PagesToBytes(PageIndex{pages_left_});
+  for (std::size_t i = 0; i < fill_buffers; ++i)
+    free_buffers_.emplace_back(HostPageOr(kFillPages, blocks) * kPageBytes);
 }
 
 // What is read for one question: what one hash covers, or a whole host page where that is longer.
@@ -78,18 +73,17 @@ WorkChunk ServingDesk::ChunkAround(std::size_t block, std::uint64_t page) const 
 
 bool ServingDesk::IsPresent(std::size_t block, std::uint64_t host_page) const {
   const std::uint64_t end = host_page + blocks_[block].pages_per_host_page();
-  return image_.contents().blocks[block].present.NextPresent(host_page, end).has_value();
+  return Present(block).NextPresent(host_page, end).has_value();
+}
+
+const PageBitmap& ServingDesk::Present(std::size_t block) const {
+  return image_.contents().blocks[block].present;
 }
 
 void ServingDesk::Ask(const PageRequest& request) {
   const std::lock_guard lock(mutex_);
-  const std::uint64_t step = blocks_[request.block].pages_per_host_page();
-  for (std::uint64_t i = 0; i < request.pages.count; i += step) {
-    AskForHostPage(request.block, request.pages.first + i);
-  }
-}
-
-void ServingDesk::AskForHostPage(std::size_t block, std::uint64_t page) {
+  const std::size_t block = request.block;
+  const std::uint64_t page = request.pages.first;
   const Wanted wanted{page, Clock::now()};
   const bool is_present = IsPresent(block, page);
   const WorkChunk chunk = ChunkAround(block, page);
@@ -108,41 +102,38 @@ void ServingDesk::AskForHostPage(std::size_t block, std::uint64_t page) {
   last_asked_ = wanted.since;
   demands_.push_back(chunk);
   demand_came_.notify_one();
-  if (const auto ahead = next_demands_.After(chunk)) Expect(*ahead, wanted.since);
+  if (fill_.on) LookAhead(chunk, wanted.since);
 }
 
-// Noted as if it were asked for: it is not going to be, as it comes before.
-void ServingDesk::Expect(const WorkChunk& ahead, Clock::time_point when) {
-  if (!fill_.on) return;
-  order_.Expect(ahead);
+void ServingDesk::LookAhead(const WorkChunk& asked, Clock::time_point when) {
+  const NextDemands::Foresight seen = next_demands_.After(asked);
+  if (seen.passed) NotePassed(*seen.passed, when);
+  if (!seen.ahead) return;
+  order_.Expect(*seen.ahead);
   fill_may_begin_.notify_all();
-  std::optional<WorkChunk> chunk = NextLeft(ahead.block, ahead.first_page);
-  for (; chunk && chunk->first_page < ahead.end_page; chunk = NextLeft(chunk->block, chunk->end_page)) {
-    NoteNeeded(*chunk, when);
-  }
 }
 
-// Looks at few pages at once, as a run of present ones may be as long as the block.
-std::optional<WorkChunk> ServingDesk::NextLeft(std::size_t block, std::uint64_t page) const {
-  constexpr std::uint64_t kLookedAt = 4096;
-  const PageBitmap& present = image_.contents().blocks[block].present;
-  while (page < present.pages()) {
-    const std::uint64_t end = std::min(page + kLookedAt, present.pages());
-    const std::optional<PageRun> run = present.NextPresent(page, end);
-    if (!run) {
-      page = end;
-      continue;
-    }
-    const WorkChunk chunk = ChunkAround(block, run->first);
-    if (!IsSent(block, run->first, chunk.end_page)) return chunk;
+// The guest would have asked for it, had it not come before.
+void ServingDesk::NotePassed(const WorkChunk& passed, Clock::time_point when) {
+  for (std::uint64_t page = passed.first_page; page < passed.end_page;) {
+    const WorkChunk chunk = ChunkAround(passed.block, page);
+    if (Present(chunk.block).NextPresent(chunk.first_page, chunk.end_page)) NoteNeeded(chunk, when);
     page = chunk.end_page;
   }
-  return std::nullopt;
+}
+
+std::optional<WorkChunk> ServingDesk::NextLeft(std::size_t block, std::uint64_t from, std::uint64_t to) const {
+  const PageBitmap& present = Present(block);
+  const std::optional<std::uint64_t> page = present.NextNotIn(sent_[block], from, std::min(to, present.pages()));
+  if (!page) return std::nullopt;
+  return ChunkAround(block, *page);
 }
 
 void ServingDesk::NoteNeeded(const WorkChunk& chunk, Clock::time_point when) {
-  if (when - start_ >= fill_.noted || !noted_.emplace(chunk.block, chunk.first_page).second) return;
-  demanded_first_.push_back(chunk);
+  const std::uint64_t number = chunk.first_page / kPagesPerChunk;
+  if (when - start_ >= fill_.noted || noted_[chunk.block].Test(number)) return;
+  noted_[chunk.block].Set(number);
+  needed_first_.push_back(chunk);
 }
 
 std::optional<WorkChunk> ServingDesk::TakeDemand() {
@@ -160,76 +151,67 @@ std::optional<ReadPages> ServingDesk::TakeFill(bool wait) {
   std::unique_lock lock(mutex_);
   while (!closed_ && pages_left_ > 0) {
     const Clock::time_point now = Clock::now();
-    if (!free_buffers_.empty() && now >= next_fill_ && FillMayBegin(now)) {
-      const std::optional<WorkChunk> chunk = NextUnsent();
-      if (!chunk) return std::nullopt;
-      KeepToRate(*chunk);
-      ReadPages job{*chunk, std::move(free_buffers_.back())};
-      free_buffers_.pop_back();
-      last_fill_ = now;
-      ++fill_being_read_;
-      fill_may_begin_.notify_one();
-      return job;
+    if (!free_buffers_.empty() && now >= fill_not_before_) {
+      const bool only_expected = MustGiveWay(now);
+      if (const std::optional<WorkChunk> chunk = NextUnsent(only_expected)) return BeginFill(*chunk, now);
+      if (!only_expected) return std::nullopt;
     }
     if (!wait) return std::nullopt;
     if (free_buffers_.empty() || one_looks_again_) {
       fill_may_begin_.wait(lock);
     } else {
       one_looks_again_ = true;
-      fill_may_begin_.wait_until(lock, now < next_fill_ ? next_fill_ : now + kAsksAgainWithin);
+      fill_may_begin_.wait_until(lock, now < fill_not_before_ ? fill_not_before_ : now + kAsksAgainWithin);
       one_looks_again_ = false;
     }
   }
   return std::nullopt;
 }
 
-// What is known to be needed soon does not give way, or a guest that asks all the time would have it too late.
-bool ServingDesk::FillMayBegin(Clock::time_point now) const {
-  if (order_.IsNextExpected()) return true;
+ReadPages ServingDesk::BeginFill(const WorkChunk& chunk, Clock::time_point now) {
+  KeepToRate(chunk);
+  ReadPages job{chunk, std::move(free_buffers_.back())};
+  free_buffers_.pop_back();
+  fill_began_ = now;
+  ++fill_being_read_;
+  fill_may_begin_.notify_one();
+  return job;
+}
+
+// What the guest is expected to ask for does not: with a guest that asks all the time it would come too late.
+bool ServingDesk::MustGiveWay(Clock::time_point now) const {
   const bool is_asking = !demands_.empty() || being_read_ > 0 || now < last_asked_ + kAsksAgainWithin;
-  return !is_asking || (fill_being_read_ == 0 && now >= last_fill_ + kAsksAgainWithin);
+  return is_asking && (fill_being_read_ > 0 || now < fill_began_ + kAsksAgainWithin);
 }
 
 void ServingDesk::KeepToRate(const WorkChunk& chunk) {
   if (!fill_.rate) return;
-  const PageBitmap& present = image_.contents().blocks[chunk.block].present;
+  const PageBitmap& present = Present(chunk.block);
   const auto bytes = static_cast<double>(present.CountSet(chunk.first_page, chunk.end_page) * kPageBytes);
   const std::chrono::duration<double> time(bytes / static_cast<double>(fill_.rate->value()));
-  next_fill_ = std::max(next_fill_, Clock::now()) + std::chrono::duration_cast<Clock::duration>(time);
+  fill_not_before_ = std::max(fill_not_before_, Clock::now()) + std::chrono::duration_cast<Clock::duration>(time);
 }
 
-std::optional<WorkChunk> ServingDesk::NextUnsent() {
-  while (true) {
+std::optional<WorkChunk> ServingDesk::NextUnsent(bool only_expected) {
+  while (!only_expected || order_.IsNextExpected()) {
     const std::optional<WorkChunk> chunk = order_.Next();
     if (!chunk) return std::nullopt;
     if (const auto part = FirstUnsentPart(*chunk)) return part;
   }
+  return std::nullopt;
 }
 
 // The rest is kept for the next time.
 std::optional<WorkChunk> ServingDesk::FirstUnsentPart(const WorkChunk& chunk) {
+  const std::optional<WorkChunk> left = NextLeft(chunk.block, chunk.first_page, chunk.end_page);
+  if (!left) return std::nullopt;
   const std::uint64_t step = DemandPages(chunk.block);
-  const auto is_sent = [&](std::uint64_t first) {
-    return IsSent(chunk.block, first, std::min(first + step, chunk.end_page));
-  };
-  std::uint64_t first = chunk.first_page;
-  while (first < chunk.end_page && is_sent(first)) first += step;
-  if (first >= chunk.end_page) return std::nullopt;
-  const std::uint64_t most = first + std::max(kFillPages, step);
-  std::uint64_t end = first + step;
-  while (end < std::min(chunk.end_page, most) && !is_sent(end)) end += step;
+  const std::uint64_t first = std::max(left->first_page, chunk.first_page);
+  const std::uint64_t most = std::min(chunk.end_page, first + std::max(kFillPages, step));
+  std::uint64_t end = std::min(left->end_page, chunk.end_page);
+  while (end < most && NextLeft(chunk.block, end, std::min(end + step, most))) end = std::min(end + step, most);
   if (end < chunk.end_page) order_.PutBack({chunk.block, end, chunk.end_page});
-  return WorkChunk{chunk.block, first, std::min(end, chunk.end_page)};
-}
-
-// Nothing of these pages is left to be sent.
-bool ServingDesk::IsSent(std::size_t block, std::uint64_t first, std::uint64_t end) const {
-  const PageBitmap& present = image_.contents().blocks[block].present;
-  auto run = present.NextPresent(first, end);
-  for (; run; run = present.NextPresent(run->first + run->count, end)) {
-    if (sent_[block].CountSet(run->first, run->first + run->count) < run->count) return false;
-  }
-  return true;
+  return WorkChunk{chunk.block, first, end};
 }
 
 void ServingDesk::PutDemanded(ReadPages read) {
@@ -322,14 +304,14 @@ PagesToSend ServingDesk::SliceOfFill() {
   if (!fill_now_) {
     fill_now_ = std::move(filled_.front());
     filled_.pop_front();
-    fill_next_ = fill_now_->chunk.first_page;
+    slice_from_ = fill_now_->chunk.first_page;
   }
   const WorkChunk& chunk = fill_now_->chunk;
   PagesToSend next{.block = chunk.block, .from = &*fill_now_};
   const std::uint64_t step = blocks_[chunk.block].pages_per_host_page();
-  const std::uint64_t end = std::min(fill_next_ + DemandPages(chunk.block), chunk.end_page);
-  for (; fill_next_ < end; fill_next_ += step) Claim(fill_next_, next);
-  if (next.pages.empty() && fill_next_ >= chunk.end_page) {
+  const std::uint64_t end = std::min(slice_from_ + DemandPages(chunk.block), chunk.end_page);
+  for (; slice_from_ < end; slice_from_ += step) Claim(slice_from_, next);
+  if (next.pages.empty() && slice_from_ >= chunk.end_page) {
     GiveBack(std::move(fill_now_->buffer));
     fill_now_.reset();
   }
@@ -354,9 +336,9 @@ ServingFigures ServingDesk::figures() const {
   return figures_;
 }
 
-std::vector<WorkChunk> ServingDesk::DemandedFirst() const {
+std::vector<WorkChunk> ServingDesk::NeededFirst() const {
   const std::lock_guard lock(mutex_);
-  return demanded_first_;
+  return needed_first_;
 }
 
 bool ServingDesk::HasNotedAll() const {

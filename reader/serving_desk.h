@@ -8,7 +8,6 @@
 #include <map>
 #include <mutex>
 #include <optional>
-#include <set>
 #include <utility>
 #include <vector>
 
@@ -60,7 +59,7 @@ class ServingDesk {
   ServingDesk(const Image& image, const std::vector<PostcopyBlock>& blocks, const FillOptions& fill,
               std::size_t fill_buffers, std::vector<PageBitmap> received = {}, std::deque<WorkChunk> expected = {});
 
-  // The guest waits for these.
+  // The guest waits for this.
   void Ask(const PageRequest& request);
 
   // What to read next because the guest waits for it; waits for that. Nothing once the desk is closed.
@@ -91,7 +90,7 @@ class ServingDesk {
 
   // The chunks that were asked for, in order, also those that were on their way by then, as far as they are noted; and
   // whether no more will be.
-  std::vector<WorkChunk> DemandedFirst() const;
+  std::vector<WorkChunk> NeededFirst() const;
   bool HasNotedAll() const;
 
   // Everybody who waits goes home.
@@ -110,16 +109,16 @@ class ServingDesk {
 
   std::uint64_t DemandPages(std::size_t block) const;
   WorkChunk ChunkAround(std::size_t block, std::uint64_t page) const;
-  void AskForHostPage(std::size_t block, std::uint64_t page);
+  const PageBitmap& Present(std::size_t block) const;
   bool IsPresent(std::size_t block, std::uint64_t host_page) const;
-  bool IsSent(std::size_t block, std::uint64_t first, std::uint64_t end) const;
-  std::uint64_t CountLeft(std::size_t block) const;
-  std::optional<WorkChunk> NextLeft(std::size_t block, std::uint64_t page) const;
-  std::optional<WorkChunk> NextUnsent();
+  std::optional<WorkChunk> NextLeft(std::size_t block, std::uint64_t from, std::uint64_t to) const;
+  std::optional<WorkChunk> NextUnsent(bool only_expected);
   std::optional<WorkChunk> FirstUnsentPart(const WorkChunk& chunk);
   void NoteNeeded(const WorkChunk& chunk, Clock::time_point when);
-  void Expect(const WorkChunk& ahead, Clock::time_point when);
-  bool FillMayBegin(Clock::time_point now) const;
+  void LookAhead(const WorkChunk& asked, Clock::time_point when);
+  void NotePassed(const WorkChunk& passed, Clock::time_point when);
+  bool MustGiveWay(Clock::time_point now) const;
+  ReadPages BeginFill(const WorkChunk& chunk, Clock::time_point now);
   void KeepToRate(const WorkChunk& chunk);
   void NoteLastIsSent();
   void GiveBack(AlignedBuffer buffer);
@@ -150,19 +149,19 @@ class ServingDesk {
   std::deque<ReadPages> filled_;
   std::optional<ReadPages> demanded_now_;  // being sent
   std::optional<ReadPages> fill_now_;
-  std::uint64_t fill_next_ = 0;                   // page of it
+  std::uint64_t slice_from_ = 0;                  // page of it
   std::vector<Clock::time_point> awaited_since_;  // what the sender was given last
   FillOrder order_;
   NextDemands next_demands_;
   Clock::time_point last_asked_;
-  Clock::time_point last_fill_;      // begun
+  Clock::time_point fill_began_;     // begun
   std::size_t fill_being_read_ = 0;  // chunks
   bool one_looks_again_ = false;     // of those who wait, whether filling may begin; others are told
   std::vector<AlignedBuffer> free_buffers_;
-  Clock::time_point next_fill_;
+  Clock::time_point fill_not_before_;
   ServingFigures figures_;
-  std::vector<WorkChunk> demanded_first_;
-  std::set<ChunkKey> noted_;  // those
+  std::vector<WorkChunk> needed_first_;
+  std::vector<PageBitmap> noted_;  // those: of each block a bit for each chunk of one hash
 };
 
 }  // namespace vmsave

@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <filesystem>
-#include <set>
 #include <system_error>
 #include <utility>
 
@@ -90,16 +89,17 @@ std::deque<WorkChunk> ChunksOf(const Image& image, const WorkingSet& set) {
 WorkingSet Extended(const Image& image, const std::optional<WorkingSet>& known,
                     const std::vector<WorkChunk>& demanded) {
   WorkingSet set = known.value_or(WorkingSet{ImageIdentity(image), {}});
-  std::set<std::pair<std::size_t, std::uint64_t>> seen;
+  std::vector<PageBitmap> seen;  // a bit for each chunk
+  for (const StreamBlock& block : image.contents().blocks) seen.emplace_back(ChunkCount(block.length));
   for (const ChunkRun& run : set.runs) {
-    for (std::uint64_t i = 0; i < run.count; ++i) seen.emplace(run.block, run.first + i);
+    for (std::uint64_t i = 0; i < run.count; ++i) seen[run.block].Set(run.first + i);
   }
   for (const WorkChunk& chunk : demanded) {
     for (std::uint64_t first = chunk.first_page; first < chunk.end_page; first += kPagesPerChunk) {
       const std::uint64_t number = first / kPagesPerChunk;
-      if (seen.emplace(chunk.block, number).second) {
-        Append(set.runs, static_cast<std::uint32_t>(chunk.block), number);
-      }
+      if (seen[chunk.block].Test(number)) continue;
+      seen[chunk.block].Set(number);
+      Append(set.runs, static_cast<std::uint32_t>(chunk.block), number);
     }
   }
   return set;
@@ -107,7 +107,8 @@ WorkingSet Extended(const Image& image, const std::optional<WorkingSet>& known,
 
 void WriteWorkingSet(const Image& image, const WorkingSet& set) {
   const std::string path = WorkingSetPath(image);
-  if (std::filesystem::exists(path) && !HoldsWorkingSet(path)) {
+  std::error_code error;
+  if (std::filesystem::exists(path, error) && !HoldsWorkingSet(path)) {
     throw Error(ErrorKind::kFailed, fmt::format("cannot write the working set to {}", path), "that is something else",
                 "move it, or use --no-record");
   }

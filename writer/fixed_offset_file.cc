@@ -34,12 +34,6 @@ std::vector<FileOffset> PagesOffsets(const FixedOffsetLayout& layout) {
   return offsets;
 }
 
-void SetLength(const FileDescriptor& file, FileOffset length) {
-  if (::ftruncate(file.number(), static_cast<off_t>(length.value())) != 0) {
-    throw Error::FromErrno(std::string("cannot extend ") + file.name(), errno);
-  }
-}
-
 }  // namespace
 
 FixedOffsetEnvelope::FixedOffsetEnvelope(const NewFile& file, std::string_view description, bool was_running,
@@ -77,7 +71,7 @@ FixedOffsetFile::FixedOffsetFile(const NewFile& file, const FixedOffsetGuest& gu
       table_{{}, guest.blocks},
       layout_(LayOut(envelope_.stream_start(), guest.frame, guest.blocks)),
       places_(file.pages(), PagesOffsets(layout_)) {
-  SetLength(file_.buffered(), layout_.device_state_offset);
+  SetFileLength(file_.buffered(), ByteCount{layout_.device_state_offset.value()});
   for (HashedBlock& block : table_.blocks) {
     present_.emplace_back(block.length.value() / kPageBytes);
     if (has_checksums()) block.chunk_hashes.resize(ChunkCount(block.length));

@@ -60,9 +60,7 @@ class RawStore final : public PageStore {
         options_(options),
         places_(file.pages(), std::move(layout.block_starts)) {
     for (const BlockShape& block : blocks) blocks_.emplace_back(block.length.value() / kPageBytes);
-    if (::ftruncate(file.buffered().number(), static_cast<off_t>(length_.value())) != 0) {
-      throw Error::FromErrno(fmt::format("cannot extend {}", file.path()), errno);
-    }
+    SetFileLength(file.buffered(), length_);
   }
 
   std::unique_ptr<PageChannel> OpenChannel() override {

@@ -65,7 +65,7 @@ class Version2Writer {
   // Returns the file's length.
   ByteCount Write(Progress& progress, const Interrupt& interrupt) {
     progress.Begin("saving", guest_.ram_length());
-    const bool is_extended = Resize(stream_.longest());
+    const bool is_extended = Extend(stream_.longest());
     WorkQueue queue(stream_.plan().chunk_count());
     RunChannels(options_.channels, interrupt, [&](const ChannelContext& context) {
       ChunkScanner scanner;
@@ -86,7 +86,7 @@ class Version2Writer {
     });
     WriteTail();
     const ByteCount length{stream_.known().end.value()};
-    if (is_extended && !Resize(length)) throw Error::FromErrno(fmt::format("cannot shorten {}", file_.path()), errno);
+    if (is_extended) SetFileLength(file_.buffered(), length);
     return length;
   }
 
@@ -95,8 +95,13 @@ class Version2Writer {
  private:
   // Beforehand, since direct writes behind the end of a file wait for one another (ext4, XFS). Where there may be no
   // file of that length, it grows as it is written.
-  bool Resize(ByteCount length) const {
-    return ::ftruncate(file_.buffered().number(), static_cast<off_t>(length.value())) == 0;
+  bool Extend(ByteCount length) const {
+    try {
+      SetFileLength(file_.buffered(), length);
+      return true;
+    } catch (const Error&) {
+      return false;
+    }
   }
 
   ByteCount Settle(std::uint64_t number, ChunkScanner& scanner) {

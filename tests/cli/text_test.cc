@@ -40,7 +40,7 @@ TEST(TextTest, SizesArePowersOf1024) {
 }
 
 TEST(TextTest, WhatIsNoSizeIsAUsageErrorThatQuotesIt) {
-  for (const char* text : {"", "x", "2Q", "1.5G", "-", "99999999999999999999", "99999999T"}) {
+  for (const char* text : {"", "x", "2Q", "1.5G", "-", "-5", "-1K", "99999999999999999999", "99999999T"}) {
     try {
       ParseBytes(text, "--synthetic");
       ADD_FAILURE() << text << " was taken";

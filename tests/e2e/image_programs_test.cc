@@ -122,6 +122,8 @@ TEST_F(UsageTest, WrongUsageOfVmrestore) {
                            "--qmp and a QEMU command: only one of them can be given"));
   EXPECT_TRUE(IsWrongUsage(VMRESTORE_PROGRAM, {"--detach", "--qmp", "socket", "vm.sav"},
                            "--qmp and --detach: only one of them can be given"));
+  EXPECT_TRUE(IsWrongUsage(VMRESTORE_PROGRAM, {"--recover", "vm.sav"},
+                           "--recover: no QEMU is named (give --qmp and a socket of the QEMU that has the guest)"));
   EXPECT_TRUE(IsWrongUsage(VMRESTORE_PROGRAM, {"--no-such-option", "vm.sav", "--", "qemu"},
                            "unknown option: --no-such-option"));
   EXPECT_TRUE(IsWrongUsage(VMRESTORE_PROGRAM, {"--via", "magic", "vm.sav", "--", "qemu"},

@@ -126,7 +126,10 @@ TEST_P(LazyRecoveryTest, GuardServesOnWhereItsProgramWasKilled) {
   AwaitStart(restore);
   restore.Signal(SIGKILL);
   const Outcome outcome = WaitForGuardToo(restore, ImagePath());
-  EXPECT_NE(outcome.err.find("has all of its memory now"), std::string::npos) << outcome.err;
+  const std::size_t begun = outcome.err.find("serves the guest on from " + ImagePath());
+  const std::size_t done = outcome.err.find("has all of its memory now");
+  EXPECT_LT(begun, done) << outcome.err;
+  EXPECT_NE(done, std::string::npos) << outcome.err;
   EXPECT_TRUE(GoesOn(*guest));
 }
 

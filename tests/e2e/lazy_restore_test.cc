@@ -3,6 +3,7 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <climits>
 #include <filesystem>
 #include <fstream>
 
@@ -74,6 +75,21 @@ class LazyRestoreTest : public EachQemuTest {
     if (option == std::string::npos) throw std::runtime_error(message);
     const std::size_t start = option + std::string_view("--qmp ").size();
     return message.substr(start, message.find(' ', start) - start);
+  }
+
+  // With this test's image.
+  std::vector<pid_t> ProgramsInBackground() const {
+    std::vector<pid_t> found;
+    for (const auto& entry : std::filesystem::directory_iterator("/proc")) {
+      std::ifstream name(entry.path() / "comm");
+      std::string text;
+      if (!std::getline(name, text) || text != "vmrestore") continue;
+      std::ifstream arguments(entry.path() / "cmdline");
+      for (std::string word; std::getline(arguments, word, '\0');) {
+        if (word == ImagePath()) found.push_back(std::stoi(entry.path().filename()));
+      }
+    }
+    return found;
   }
 
   void FlipByteOfPage(std::uint64_t page) const {
@@ -210,6 +226,75 @@ TEST_P(LazyRestoreTest, SignalEndsQemuThatItHasStarted) {
   const Outcome outcome = restore->Wait();
   EXPECT_NE(outcome.err.find("the guest ended after"), std::string::npos) << outcome.err;
   WaitUntil("QEMU's end", [this] { return restored_->Processes().empty(); });
+}
+
+// A terminal that closes, or a session that ends with vmrestore, ends its QEMU only by what vmrestore passes on.
+TEST_P(LazyRestoreTest, QemuThatItHasStartedHasASessionOfItsOwnAndGetsCtrlC) {
+  ASSERT_NO_FATAL_FAILURE(SaveGuest());
+  const auto restore = BeginAndAwaitStart({"--fill-rate", kSlowly});
+  ASSERT_FALSE(restored_->Processes().empty());
+  for (const pid_t process : restored_->Processes()) EXPECT_NE(::getsid(process), ::getsid(restore->pid()));
+  restore->Signal(SIGINT);
+  EXPECT_NE(restore->Wait().err.find("the guest ended after"), std::string::npos) << restore->err();
+  WaitUntil("QEMU's end", [this] { return restored_->Processes().empty(); });
+}
+
+TEST_P(LazyRestoreTest, SignalToOneInTheBackgroundDoesNotEndTheGuest) {
+  ASSERT_NO_FATAL_FAILURE(SaveGuest());
+  ASSERT_TRUE(Succeeded(Restore(*restored_, {"--lazy", "--fill-rate", "30M"})));
+  const std::vector<pid_t> programs = ProgramsInBackground();
+  ASSERT_EQ(programs.size(), 1U);
+  ::kill(programs.front(), SIGTERM);
+  EXPECT_TRUE(GoesOn(*restored_));
+  WaitUntil("all memory", [this] { return ProgramsInBackground().empty(); });
+  EXPECT_TRUE(GoesOn(*restored_));
+}
+
+TEST_P(LazyRestoreTest, QemuThatDoesNotLetTheGuestRunIsEnded) {
+  const std::string disk = files_.Path("disk.img");
+  WriteWholeFile(disk, std::string(1 << 20, 'd'));
+  const std::vector<std::string> drive{"-drive", "if=virtio,format=raw,file=" + disk};
+  saved_ = std::make_unique<Guest>(files_, "saved", shape_);
+  restored_ = std::make_unique<Guest>(files_, "restored", shape_);
+  saved_->Boot(drive);
+  ASSERT_TRUE(Succeeded(Save(*saved_, {"--image-version", "3"})));
+  saved_->Kill();
+  Guest holder(files_, "holder", shape_);
+  holder.Start(drive);
+
+  std::vector<std::string> command = VmrestoreCommand(*restored_, {"--lazy", ImagePath()});
+  command.insert(command.end(), drive.begin(), drive.end());
+  EXPECT_TRUE(Refused(RunToEnd(command), 1, "lock"));
+
+  WaitUntil("QEMU's end", [this] { return restored_->Processes().empty(); });
+}
+
+TEST_P(LazyRestoreTest, ImageWhoseWorkingSetCanHaveNoNameIsRestoredAllTheSame) {
+  ASSERT_NO_FATAL_FAILURE(SaveGuest());
+  const std::string path = ImagePath(std::string(NAME_MAX, 'n'));
+  std::filesystem::rename(ImagePath(), path);
+  restored_->Start({"-incoming", "defer"});
+  EXPECT_TRUE(Succeeded(RunToEnd({VMRESTORE_PROGRAM, "--lazy", "--qmp", restored_->qmp_path(), path})));
+  EXPECT_TRUE(GoesOn(*restored_));
+}
+
+TEST_P(LazyRestoreTest, GuestThatIsPausedOnPurposeIsNotToldToRunAfterDamage) {
+  ASSERT_NO_FATAL_FAILURE(SaveGuest({"--image-version", "3", "--paused"}));
+  const Image image(ImagePath());
+  const PageBitmap& present = image.contents().blocks.front().present;
+  FlipByteOfPage(present.NextPresent(present.pages() / 2, present.pages())->first);
+  const Outcome outcome = Begin({})->Wait();
+  EXPECT_TRUE(Refused(outcome, 3, "vmrestore --recover --qmp "));
+}
+
+TEST_P(LazyRestoreTest, GuestWhoseMemoryIsOnItsWayIsNeitherSavedNorRestoredAgain) {
+  ASSERT_NO_FATAL_FAILURE(SaveGuest());
+  const auto restore = BeginAndAwaitStart({"--fill-rate", kSlowly});
+  EXPECT_TRUE(Refused(RunToEnd({VMSAVE_PROGRAM, "--qmp", restored_->qmp_path(), ImagePath("again.sav")}), 1,
+                      "its memory is still on its way"));
+  const Outcome again = RunToEnd({VMRESTORE_PROGRAM, "--lazy", "--qmp", restored_->qmp_path(), ImagePath()});
+  EXPECT_TRUE(Refused(again, 1, "vmrestore --recover --qmp " + restored_->qmp_path()));
+  EXPECT_TRUE(GoesOn(*restored_));
 }
 
 TEST_P(LazyRestoreTest, DamagedPageIsNeverSeenByTheGuestWhichGoesOnFromASoundCopy) {

@@ -145,5 +145,27 @@ TEST(PageBitmapTest, CountsAndRunsAgreeWithAPlainLoop) {
   }
 }
 
+TEST(PageBitmapTest, WhatAnotherHasNotAgreesWithAPlainLoop) {
+  std::mt19937_64 random(11);
+  for (int round = 0; round < 500; ++round) {
+    const std::uint64_t pages = 1 + random() % 300;
+    PageBitmap bitmap(pages);
+    PageBitmap other(pages);
+    for (std::uint64_t page = 0; page < pages; ++page) {
+      if (random() % 4 != 0) bitmap.Set(page);
+      if (random() % 16 != 0) other.Set(page);
+    }
+    const std::uint64_t from = random() % pages;
+    const std::uint64_t to = from + random() % (pages - from + 1);
+    std::vector<std::uint64_t> missing;
+    for (std::uint64_t page = from; page < to; ++page) {
+      if (bitmap.Test(page) && !other.Test(page)) missing.push_back(page);
+    }
+    EXPECT_EQ(bitmap.CountNotIn(other, from, to), missing.size());
+    const auto first = missing.empty() ? std::nullopt : std::optional(missing.front());
+    EXPECT_EQ(bitmap.NextNotIn(other, from, to), first);
+  }
+}
+
 }  // namespace
 }  // namespace vmsave

@@ -168,6 +168,11 @@ TEST(ReturnPathTest, RequestWithoutNameIsOfTheBlockBefore) {
   EXPECT_EQ(request.pages.count, 512U);
 }
 
+TEST(ReturnPathTest, RefusesRequestsForMoreThanAHostPage) {
+  ExpectRefused(Request("pc.ram", 0, 0x2000), "QEMU asked for 8192 bytes at 0 of RAM block pc.ram");
+  ExpectRefused(Request("huge", 0, 4 << 20), "QEMU asked for 4194304 bytes");
+}
+
 TEST(ReturnPathTest, AnswersComeInWhateverPieces) {
   ReturnPathDecoder decoder(Blocks());
   const Bytes bytes =

@@ -79,5 +79,11 @@ TEST_F(SocketSinkTest, GivesWayToTheInterruptWhereNobodyReads) {
   }
 }
 
+TEST_F(SocketSinkTest, GivesWayToItsCheckWhereNobodyReads) {
+  const Interrupt interrupt;
+  SocketSink sink(here_, interrupt, [] { throw std::runtime_error("another part has failed"); });
+  EXPECT_THROW(sink.Write(Numbered(8 << 20)), std::runtime_error);
+}
+
 }  // namespace
 }  // namespace vmsave

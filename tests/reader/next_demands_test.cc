@@ -18,7 +18,8 @@ class NextDemandsTest : public testing::Test {
  protected:
   // Chunks to be read ahead behind this one, which is sent then, as they are.
   std::uint64_t AheadOf(std::uint64_t number, std::size_t block = 0) {
-    const std::optional<WorkChunk> ahead = next_demands_.After(ChunkOf(number, block));
+    const auto [passed, ahead] = next_demands_.After(ChunkOf(number, block));
+    if (passed) passed_.push_back(*passed);
     left_[block].erase(number);
     if (!ahead) return 0;
     EXPECT_EQ(ahead->block, block);
@@ -38,11 +39,13 @@ class NextDemandsTest : public testing::Test {
   }
 
   std::map<std::size_t, std::set<std::uint64_t>> left_;
-  NextDemands next_demands_{[this](std::size_t block, std::uint64_t page) -> std::optional<WorkChunk> {
-    const auto next = left_[block].lower_bound(page / kStep);
-    if (next == left_[block].end()) return std::nullopt;
-    return ChunkOf(*next, block);
-  }};
+  std::vector<WorkChunk> passed_;
+  NextDemands next_demands_{
+      [this](std::size_t block, std::uint64_t from, std::uint64_t to) -> std::optional<WorkChunk> {
+        const auto next = left_[block].lower_bound(from / kStep);
+        if (next == left_[block].end() || *next * kStep >= to) return std::nullopt;
+        return ChunkOf(*next, block);
+      }};
 };
 
 using Counts = std::vector<std::uint64_t>;
@@ -108,6 +111,28 @@ TEST_F(NextDemandsTest, GuestThatIsFasterThanTheDiskGoesOnWhereTheReadingEnds) {
   EXPECT_EQ(AheadOf(16), 0U);
   left_[0].erase(left_[0].begin(), left_[0].lower_bound(18));
   EXPECT_EQ(AheadOf(18), 9U);
+}
+
+TEST_F(NextDemandsTest, WhatWasAheadIsPassedOnceTheGuestAsksBehindIt) {
+  Leave(0, 0, 10000);
+  AheadOfEach({10, 11, 12, 13});
+  EXPECT_TRUE(passed_.empty());
+  AheadOfEach({500, 18});
+  ASSERT_EQ(passed_.size(), 1U);
+  EXPECT_EQ(passed_[0], (WorkChunk{0, 14 * kStep, 18 * kStep}));
+}
+
+TEST_F(NextDemandsTest, JumpsOfAnotherProcessorDoNotMakeItForgetOneThatGoesInOrder) {
+  Leave(0, 0, 100000);
+  EXPECT_EQ(AheadOfEach({10, 11, 12, 13}), (Counts{0, 0, 0, 4}));
+  for (std::uint64_t jump = 0; jump < 1000; ++jump) EXPECT_EQ(AheadOf(1000 + 2 * jump), 0U);
+  EXPECT_EQ(AheadOf(18), 9U);
+}
+
+TEST_F(NextDemandsTest, WhatLiesFarAheadIsNotReadAhead) {
+  Leave(0, 0, 14);
+  Leave(0, 14 + 1024, 2000);
+  EXPECT_EQ(AheadOfEach({10, 11, 12, 13}), Counts(4, 0));
 }
 
 TEST_F(NextDemandsTest, EndsWithTheBlock) {

@@ -219,8 +219,8 @@ TEST_F(PageServerTest, WhatIsAskedForIsNoted) {
   qemu_.Ask(blocks_[0].name, page);
   qemu_.AwaitPage(blocks_[0].name, page);
   EXPECT_FALSE(server_->HasNotedAll());
-  ASSERT_EQ(server_->DemandedFirst().size(), 1U);
-  EXPECT_LE(server_->DemandedFirst()[0].first_page, page);
+  ASSERT_EQ(server_->NeededFirst().size(), 1U);
+  EXPECT_LE(server_->NeededFirst()[0].first_page, page);
   qemu_.HangUp();
   EXPECT_NE(End(), "");
 }
@@ -228,11 +228,11 @@ TEST_F(PageServerTest, WhatIsAskedForIsNoted) {
 TEST_F(PageServerTest, WhatWasOnItsWayWhenItWasAskedForIsNotedToo) {
   Start({}, {.has_devices = false});
   while (server_->figures().left.value() != 0) std::this_thread::yield();
-  EXPECT_TRUE(server_->DemandedFirst().empty());
+  EXPECT_TRUE(server_->NeededFirst().empty());
   for (int again = 0; again < 3; ++again) qemu_.Ask(blocks_[0].name, FirstPage(0, true));
   qemu_.Ask(blocks_[1].name, FirstPage(1, true));
-  while (server_->DemandedFirst().size() < 2) std::this_thread::yield();
-  EXPECT_EQ(server_->DemandedFirst()[1].block, 1U);
+  while (server_->NeededFirst().size() < 2) std::this_thread::yield();
+  EXPECT_EQ(server_->NeededFirst()[1].block, 1U);
   qemu_.HangUp();
   End();
 }
@@ -245,7 +245,7 @@ TEST_F(PageServerTest, WhatIsAskedForLaterIsNotNoted) {
   qemu_.Ask(blocks_[0].name, page);
   qemu_.AwaitPage(blocks_[0].name, page);
   EXPECT_TRUE(server_->HasNotedAll());
-  EXPECT_TRUE(server_->DemandedFirst().empty());
+  EXPECT_TRUE(server_->NeededFirst().empty());
   qemu_.HangUp();
   EXPECT_NE(End(), "");
 }

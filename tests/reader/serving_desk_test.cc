@@ -18,8 +18,28 @@ class ServingDeskTest : public testing::Test {
     for (const StreamBlock& block : image_->contents().blocks) blocks_.push_back({block.name, block.length, kPageSize});
   }
 
-  void Open(std::deque<WorkChunk> expected = {}) {
-    desk_.emplace(*image_, blocks_, FillOptions{}, kFillBuffers, std::vector<PageBitmap>(), std::move(expected));
+  void Open(std::deque<WorkChunk> expected = {}, const FillOptions& fill = {}) {
+    desk_.emplace(*image_, blocks_, fill, kFillBuffers, std::vector<PageBitmap>(), std::move(expected));
+  }
+
+  // First pages of the chunks of a block that have something present.
+  std::vector<std::uint64_t> PresentChunks(std::size_t block) const {
+    const PageBitmap& present = image_->contents().blocks[block].present;
+    std::vector<std::uint64_t> chunks;
+    for (std::uint64_t page = 0; page < present.pages(); page += kPagesPerChunk) {
+      const std::uint64_t end = std::min(page + kPagesPerChunk, present.pages());
+      if (present.NextPresent(page, end)) chunks.push_back(page);
+    }
+    return chunks;
+  }
+
+  // The guest asks for a present page of that chunk, and gets the chunk.
+  void AskAndServe(std::size_t block, std::uint64_t chunk) {
+    const PageBitmap& present = image_->contents().blocks[block].present;
+    desk_->Ask({.block = block, .pages = {present.NextPresent(chunk, present.pages())->first, 1}});
+    const std::optional<WorkChunk> demand = desk_->TakeDemand();
+    desk_->PutDemanded({*demand, AlignedBuffer(demand->length().value())});
+    EXPECT_TRUE(desk_->NextToSend());
   }
 
   void AskForAPresentPage() {
@@ -74,6 +94,29 @@ TEST_F(ServingDeskTest, WhatTheGuestIsExpectedToAskForDoesNotGiveWay) {
   EXPECT_EQ(one->chunk, expected);
   EXPECT_EQ(other->chunk, expected);
   EXPECT_FALSE(desk_->TakeFill(/*wait=*/false));
+}
+
+TEST_F(ServingDeskTest, WhatFollowsIsReadAheadOfAGuestThatGoesInOrder) {
+  const std::vector<std::uint64_t> chunks = PresentChunks(0);
+  ASSERT_GE(chunks.size(), 6U);
+  Open();
+  for (int i = 0; i < 3; ++i) AskAndServe(0, chunks[i]);
+  const std::optional<ReadPages> unasked = desk_->TakeFill(/*wait=*/true);
+  ASSERT_TRUE(unasked);
+  AskAndServe(0, chunks[3]);
+  const std::optional<ReadPages> ahead = desk_->TakeFill(/*wait=*/false);
+  ASSERT_TRUE(ahead) << "it does not give way";
+  EXPECT_EQ(ahead->chunk.block, 0U);
+  EXPECT_EQ(ahead->chunk.first_page, chunks[4]);
+}
+
+TEST_F(ServingDeskTest, WithoutFillingNothingIsReadAhead) {
+  const std::vector<std::uint64_t> chunks = PresentChunks(0);
+  FillOptions fill;
+  fill.on = false;
+  Open({}, fill);
+  for (int i = 0; i < 5; ++i) AskAndServe(0, chunks[i]);
+  EXPECT_EQ(desk_->NeededFirst().size(), 5U);
 }
 
 }  // namespace
