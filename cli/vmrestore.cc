@@ -66,7 +66,7 @@ class Background {
   bool is_there() const { return is_there_; }
   void Tell(const std::string& text) const {
     if (is_there_) return GuardProcess::Tell("vmrestore", text);
-    PrintLine(stderr, text);
+    PrintLine(stderr, "vmrestore: " + text);
   }
 
  private:
@@ -97,13 +97,25 @@ class Program {
     TellAssumedAlignment("vmrestore", image_, restore_.wish.read.cache);
     progress_.Begin("starting QEMU", ByteCount{0});
     if (!request_.command.empty()) StartQemu();
-    if (request_.recover) return Recover();
+    const Report report = request_.recover ? Recover() : BringBack();
+    WarnIfGuardIsGone();
+    return report;
+  }
+
+ private:
+  Report BringBack() {
     QmpClient qmp(process_ ? process_->qmp_socket_path() : *request_.qmp, interrupt_);
     const bool lazily = !request_.lazy.empty() && CanBeLazy(qmp);
     return lazily ? Lazily(qmp) : Eagerly(qmp);
   }
 
- private:
+  // Once.
+  void WarnIfGuardIsGone(std::string_view consequence = "") {
+    if (is_guards_loss_told_ || !guard_.gone()) return;
+    is_guards_loss_told_ = true;
+    background_.Tell(fmt::format("warning: its guard process was ended by somebody{}", consequence));
+  }
+
   Report Eagerly(QmpClient& qmp) {
     const RestoreSummary summary = RestoreGuest(qmp, image_, restore_, progress_, interrupt_, &guard_);
     if (process_) process_->Release();
@@ -237,6 +249,7 @@ class Program {
       guard_.NoteServing(qmp, MakeServingRecord(image_, serve, begin, qmp));
     };
     events.serving.on_interrupt = [this, asked = 0]() mutable { return GoOnServing(++asked); };
+    events.serving.on_look = [this] { WarnIfGuardIsGone(": without vmrestore the guest would stand still now"); };
     return events;
   }
 
@@ -274,9 +287,9 @@ class Program {
     if (asked > 1) return false;
     const std::string socket = process_ ? process_->qmp_socket_path() : *request_.qmp;
     background_.Tell(
-        fmt::format("{}the guest still needs its image and is served on; interrupted again, it will stand "
+        fmt::format("the guest still needs its image and is served on; interrupted again, it will stand "
                     "still until: {}",
-                    background_.is_there() ? "" : "vmrestore: ", RecoverCommand(socket, request_.image)));
+                    RecoverCommand(socket, request_.image)));
     return true;
   }
 
@@ -298,6 +311,7 @@ class Program {
   Background& background_;
   RestoreOptions restore_;
   Image image_;
+  bool is_guards_loss_told_ = false;
 };
 
 int Restore(const RestoreRequest& request, Background& background) {
@@ -311,8 +325,11 @@ int Restore(const RestoreRequest& request, Background& background) {
   const auto restore = [&] {
     Program program(request, interrupt, guard, progress, process, background);
     const Report report = ShowProgress(progress, style, [&] { return program.Restore(); });
-    if (guard.gone()) PrintLine(stderr, "vmrestore: warning: its guard process was ended by somebody");
-    if (style != ProgressStyle::kJson || background.is_there()) background.Tell(report.text);
+    if (background.is_there()) {
+      background.Tell(report.text);
+    } else if (style != ProgressStyle::kJson) {
+      PrintLine(stderr, report.text);
+    }
     return report.json;
   };
   const auto wait_exit = [&] { return process && !request.detach ? process->WaitExit() : 0; };

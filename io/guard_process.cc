@@ -310,6 +310,12 @@ void GuardProcess::Send(char kind, std::string_view text, int descriptor) noexce
   Abandon();
 }
 
+bool GuardProcess::gone() const noexcept {
+  if (gone_) return true;
+  pollfd poller{channel_.number(), 0, 0};
+  return pid_ > 0 && ::poll(&poller, 1, 0) > 0;
+}
+
 void GuardProcess::Abandon() noexcept {
   gone_ = true;
   if (pid_ > 0) ::kill(pid_, SIGKILL);  // our child, and not reaped yet: nobody else has its number

@@ -84,8 +84,8 @@ class GuardProcess {
   // Of the guard; -1 once it was dismissed, or left.
   pid_t pid() const { return pid_; }
 
-  // Whether the guard was found to have ended before its time: nobody would undo anything.
-  bool gone() const { return gone_; }
+  // Whether the guard has ended before its time: nobody would undo anything.
+  bool gone() const noexcept;
 
  private:
   void Send(char kind, std::string_view text, int descriptor = -1) noexcept;

@@ -104,6 +104,7 @@ ServingOutcome Serving::WaitForEnd(Progress& progress, const Interrupt& interrup
     ShowProgress(progress);
     WaitForNews(interrupt);
     PassOverEvents();
+    events.on_look();
     if (const std::optional<Error> obstacle = server_.obstacle())
       GiveUp(obstacle->kind(), obstacle->what(), is_yet_to_run);
     if (server_.HasNotedAll()) TellNeededFirst(events);

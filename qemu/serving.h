@@ -19,6 +19,7 @@ namespace vmsave {
 struct ServingEvents {
   // The operator asks to end (and once more for every time that he asks again): whether the serving goes on.
   std::function<bool()> on_interrupt;
+  std::function<void()> on_look = [] {};  // now and then
   // What the guest needed in its first minute, in order. Once: when that is over, or all of its memory is there. What
   // it throws is of no concern.
   std::function<void(const std::vector<WorkChunk>&)> on_needed_first{};

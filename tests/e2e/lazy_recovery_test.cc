@@ -133,6 +133,16 @@ TEST_P(LazyRecoveryTest, GuardServesOnWhereItsProgramWasKilled) {
   EXPECT_TRUE(GoesOn(*guest));
 }
 
+TEST_P(LazyRecoveryTest, LossOfTheGuardIsToldWhileTheGuestIsServed) {
+  const auto guest = NewWaiting();
+  ProgramRun restore(LazyCommand(*guest, {"--fill", "off"}));
+  AwaitStart(restore);
+  ::kill(GuardOf(restore.pid()), SIGKILL);
+  WaitUntil("a warning",
+            [&] { return restore.err().find("vmrestore: warning: its guard process was ended") != std::string::npos; });
+  EXPECT_TRUE(GoesOn(*guest));
+}
+
 TEST_P(LazyRecoveryTest, OperatorGoesOnWhereTheGuardIsDeadToo) {
   const auto guest = NewWaiting();
   ProgramRun restore(LazyCommand(*guest, {"--fill-rate", "2M"}));
