@@ -13,6 +13,8 @@ constexpr std::size_t kMostDemandedInMemory = 64;  // chunks that are read, and 
 // A guest that asks again within this time is taken to go on asking. The filling leaves it the disk then, but for one
 // read that begins once in that time: so it comes to an end also with a guest that asks without one.
 constexpr std::chrono::milliseconds kAsksAgainWithin{1};
+// Reads of what it is expected to ask for, at once beside what it asked for.
+constexpr std::size_t kMostBesideDemands = 4;
 
 // At least `least` pages, and a host page of any block.
 std::uint64_t HostPageOr(std::uint64_t least, const std::vector<PostcopyBlock>& blocks) {
@@ -56,8 +58,8 @@ ServingDesk::ServingDesk(const Image& image, const std::vector<PostcopyBlock>& b
     pages_left_ += Present(block).CountNotIn(sent_[block], 0, blocks_[block].pages());
   }
   figures_.left = PagesToBytes(PageIndex{pages_left_});
-  for (std::size_t i = 0; i < fill_buffers; ++i)
-    free_buffers_.emplace_back(HostPageOr(kFillPages, blocks) * kPageBytes);
+  const std::uint64_t fill_bytes = HostPageOr(kFillPages, blocks) * kPageBytes;
+  for (std::size_t i = 0; i < fill_buffers; ++i) free_buffers_.emplace_back(fill_bytes);
 }
 
 // What is read for one question: what one hash covers, or a whole host page where that is longer.
@@ -151,7 +153,7 @@ std::optional<ReadPages> ServingDesk::TakeFill(bool wait) {
   std::unique_lock lock(mutex_);
   while (!closed_ && pages_left_ > 0) {
     const Clock::time_point now = Clock::now();
-    if (!free_buffers_.empty() && now >= fill_not_before_) {
+    if (!free_buffers_.empty() && now >= fill_not_before_ && !IsDiskForDemands()) {
       const bool only_expected = MustGiveWay(now);
       if (const std::optional<WorkChunk> chunk = NextUnsent(only_expected)) return BeginFill(*chunk, now);
       if (!only_expected) return std::nullopt;
@@ -176,6 +178,10 @@ ReadPages ServingDesk::BeginFill(const WorkChunk& chunk, Clock::time_point now) 
   ++fill_being_read_;
   fill_may_begin_.notify_one();
   return job;
+}
+
+bool ServingDesk::IsDiskForDemands() const {
+  return (!demands_.empty() || being_read_ > 0) && fill_being_read_ >= kMostBesideDemands;
 }
 
 // What the guest is expected to ask for does not: with a guest that asks all the time it would come too late.

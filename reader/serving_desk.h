@@ -117,6 +117,7 @@ class ServingDesk {
   void NoteNeeded(const WorkChunk& chunk, Clock::time_point when);
   void LookAhead(const WorkChunk& asked, Clock::time_point when);
   void NotePassed(const WorkChunk& passed, Clock::time_point when);
+  bool IsDiskForDemands() const;
   bool MustGiveWay(Clock::time_point now) const;
   ReadPages BeginFill(const WorkChunk& chunk, Clock::time_point now);
   void KeepToRate(const WorkChunk& chunk);

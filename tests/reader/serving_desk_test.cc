@@ -8,7 +8,7 @@
 namespace vmsave {
 namespace {
 
-constexpr std::size_t kFillBuffers = 4;
+constexpr std::size_t kFillBuffers = 8;
 
 class ServingDeskTest : public testing::Test {
  protected:
@@ -94,6 +94,15 @@ TEST_F(ServingDeskTest, WhatTheGuestIsExpectedToAskForDoesNotGiveWay) {
   EXPECT_EQ(one->chunk, expected);
   EXPECT_EQ(other->chunk, expected);
   EXPECT_FALSE(desk_->TakeFill(/*wait=*/false));
+}
+
+TEST_F(ServingDeskTest, BesideWhatTheGuestWaitsForLittleIsReadAtOnce) {
+  const auto present = image_->contents().blocks[1].present.NextPresent(0, blocks_[1].pages());
+  Open(std::deque<WorkChunk>(kFillBuffers, {1, present->first, present->first + 1}));
+  AskForAPresentPage();
+  int at_once = 0;
+  while (desk_->TakeFill(/*wait=*/false)) ++at_once;
+  EXPECT_EQ(at_once, 4);
 }
 
 TEST_F(ServingDeskTest, WhatFollowsIsReadAheadOfAGuestThatGoesInOrder) {
