@@ -97,7 +97,7 @@ class Program {
     TellAssumedAlignment("vmrestore", image_, restore_.wish.read.cache);
     progress_.Begin("starting QEMU", ByteCount{0});
     if (!request_.command.empty()) StartQemu();
-    const Report report = request_.recover ? Recover() : BringBack();
+    Report report = request_.recover ? Recover() : BringBack();
     WarnIfGuardIsGone();
     return report;
   }
@@ -221,7 +221,7 @@ class Program {
     const ServingRecord& serving = *kept.record.serving;
     LazyOptions lazy = MakeLazyOptions(KnownWorkingSet());
     if (!lazy.run) lazy.run = serving.run;
-    const LazySummary summary = LeavingToGuard(/*lives=*/true, [&] {
+    LazySummary summary = LeavingToGuard(/*lives=*/true, [&] {
       QmpClient qmp = Reconnect(kept, interrupt_);
       const LazyEvents events = EventsOfRecovery(qmp);
       return RecoverKept({qmp, kept.spares, image_, lazy, events, progress_, interrupt_}, serving);

@@ -80,7 +80,7 @@ PageServer::PageServer(const Image& image, const std::vector<PostcopyBlock>& blo
       requests_(requests),
       decoder_(decoder),
       stop_(stop),
-      desk_(image, blocks, options.fill, FillBuffers(options), std::move(start.received), std::move(start.expected)) {
+      desk_(image, blocks, options.fill, FillBuffers(options), std::move(start.received), start.expected) {
   if (start.has_devices) desk_.LetEnd();
   for (const PageRequest& request : start.requests) desk_.Ask(request);
 }

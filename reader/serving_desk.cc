@@ -42,7 +42,8 @@ std::deque<WorkChunk> InHostPages(const std::deque<WorkChunk>& chunks, const std
 }  // namespace
 
 ServingDesk::ServingDesk(const Image& image, const std::vector<PostcopyBlock>& blocks, const FillOptions& fill,
-                         std::size_t fill_buffers, std::vector<PageBitmap> received, std::deque<WorkChunk> expected)
+                         std::size_t fill_buffers, std::vector<PageBitmap> received,
+                         const std::deque<WorkChunk>& expected)
     : image_(image),
       blocks_(blocks),
       fill_(fill),

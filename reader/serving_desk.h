@@ -57,7 +57,8 @@ class ServingDesk {
 
   // `blocks` are the image's, as QEMU has them; `received`, where it is not empty: what QEMU has of each already.
   ServingDesk(const Image& image, const std::vector<PostcopyBlock>& blocks, const FillOptions& fill,
-              std::size_t fill_buffers, std::vector<PageBitmap> received = {}, std::deque<WorkChunk> expected = {});
+              std::size_t fill_buffers, std::vector<PageBitmap> received = {},
+              const std::deque<WorkChunk>& expected = {});
 
   // The guest waits for this.
   void Ask(const PageRequest& request);

@@ -18,8 +18,8 @@ class ServingDeskTest : public testing::Test {
     for (const StreamBlock& block : image_->contents().blocks) blocks_.push_back({block.name, block.length, kPageSize});
   }
 
-  void Open(std::deque<WorkChunk> expected = {}, const FillOptions& fill = {}) {
-    desk_.emplace(*image_, blocks_, fill, kFillBuffers, std::vector<PageBitmap>(), std::move(expected));
+  void Open(const std::deque<WorkChunk>& expected = {}, const FillOptions& fill = {}) {
+    desk_.emplace(*image_, blocks_, fill, kFillBuffers, std::vector<PageBitmap>(), expected);
   }
 
   // First pages of the chunks of a block that have something present.
