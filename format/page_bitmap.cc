@@ -51,12 +51,8 @@ std::uint64_t PageBitmap::CountSet() const {
 
 std::uint64_t PageBitmap::CountSet(std::uint64_t from, std::uint64_t to) const {
   std::uint64_t count = 0;
-  while (from < to) {
-    std::uint64_t word = words_[from / 64] & MaskFrom(from % 64);
-    const std::uint64_t word_end = (from / 64 + 1) * 64;
-    if (to < word_end) word &= ~MaskFrom(to % 64);
-    count += static_cast<std::uint64_t>(std::popcount(word));
-    from = word_end;
+  for (std::uint64_t start = from / 64 * 64; start < to; start += 64) {
+    count += static_cast<std::uint64_t>(std::popcount(words_[start / 64] & MaskWithin(start, from, to)));
   }
   return count;
 }

@@ -156,7 +156,7 @@ class ServingDesk {
   FillOrder order_;
   NextDemands next_demands_;
   Clock::time_point last_asked_;
-  Clock::time_point fill_began_;     // begun
+  Clock::time_point fill_began_;     // the last
   std::size_t fill_being_read_ = 0;  // chunks
   bool one_looks_again_ = false;     // of those who wait, whether filling may begin; others are told
   std::vector<AlignedBuffer> free_buffers_;
